@@ -1,0 +1,1 @@
+//! Criterion benches (`benches/`) and load programs (`src/bin/`) of crdt-ds.

@@ -1,0 +1,19 @@
+//! The contract of a key-value store.
+
+mod batch;
+mod datastore;
+mod error;
+mod ext;
+mod extras;
+mod key;
+mod query;
+
+pub use self::batch::{Batch, Op};
+pub use self::datastore::Datastore;
+pub use self::error::{Error, Result, Source};
+pub use self::ext::DatastoreExt;
+pub use self::extras::{
+    Check, DiskUsage, Extras, GarbageCollection, Instance, Transaction, Transactions, Ttl,
+};
+pub use self::key::Key;
+pub use self::query::{CompareEntries, Entry, Filter, Order, Query, QueryStream};

@@ -1,0 +1,1 @@
+//! Programs that show crdt-ds at work: see `examples/`.
