@@ -1,0 +1,8 @@
+//! How replicas learn of each other's blocks and fetch them.
+
+mod transport;
+
+pub use self::transport::{
+    BlockFetcher, BlockSource, BroadcastEvent, Broadcaster, FetchError, FetchEvent, Peer,
+    PeerDigests, ServeBlocks, Transport, TransportError,
+};
