@@ -1,6 +1,6 @@
 use std::cmp::Ordering;
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -75,6 +75,13 @@ impl fmt::Debug for Order {
 ///
 /// The parts apply in this order: prefix, range and start-after select keys; filters select entries;
 /// orders (or key order, or reverse key order) arrange them; offset skips; limit ends.
+///
+/// ```
+/// use datastore_core::{Key, Query};
+///
+/// let page = Query::new().prefix(Key::new("/users")).start_after(Key::new("/users/lia")).limit(50);
+/// let newest = Query { reverse: true, limit: Some(1), ..Query::default() };
+/// ```
 #[derive(Debug, Clone)]
 pub struct Query {
     /// Strict children of this key: `/foo` selects `/foo/bar`, neither `/foobar` nor `/foo`. The
@@ -118,5 +125,90 @@ impl Default for Query {
             keys_only: false,
             sizes: false,
         }
+    }
+}
+
+impl Query {
+    /// Every entry, in key order.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Selects strict children of `prefix`; the root selects every key.
+    #[must_use]
+    pub fn prefix(mut self, prefix: Key) -> Self {
+        self.prefix = prefix;
+        self
+    }
+
+    /// Selects keys within `range`.
+    #[must_use]
+    pub fn range(mut self, range: impl RangeBounds<Key>) -> Self {
+        self.start = range.start_bound().cloned();
+        self.end = range.end_bound().cloned();
+        self
+    }
+
+    /// Selects keys that come strictly after `key` in the direction of the scan.
+    #[must_use]
+    pub fn start_after(mut self, key: Key) -> Self {
+        self.start_after = Some(key);
+        self
+    }
+
+    /// Turns key order round.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
+    /// Keeps only entries whose key passes `filter`, and all filters before it.
+    #[must_use]
+    pub fn filter_keys(mut self, filter: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
+        self.filters.push(Filter::Key(Arc::new(filter)));
+        self
+    }
+
+    /// Keeps only entries that pass `filter`, and all filters before it.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Fn(&Key, &[u8]) -> bool + Send + Sync + 'static) -> Self {
+        self.filters.push(Filter::Value(Arc::new(filter)));
+        self
+    }
+
+    /// Orders entries by `order` where all orders before it find them equal.
+    #[must_use]
+    pub fn order_by(mut self, order: Order) -> Self {
+        self.orders.push(order);
+        self
+    }
+
+    /// Skips the first `count` entries.
+    #[must_use]
+    pub fn offset(mut self, count: usize) -> Self {
+        self.offset = count;
+        self
+    }
+
+    /// Ends after `count` entries.
+    #[must_use]
+    pub fn limit(mut self, count: usize) -> Self {
+        self.limit = Some(count);
+        self
+    }
+
+    /// Leaves values out.
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    /// Gives sizes.
+    #[must_use]
+    pub fn with_sizes(mut self) -> Self {
+        self.sizes = true;
+        self
     }
 }

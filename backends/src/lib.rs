@@ -1,0 +1,2 @@
+//! Backends for [`datastore_core`]: each a [`Datastore`](datastore_core::Datastore), each behind a
+//! cargo feature.
