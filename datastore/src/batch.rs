@@ -55,12 +55,17 @@ impl Batch {
 
     /// An empty batch with room for `capacity` operations.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { ops: Vec::with_capacity(capacity) }
+        Self {
+            ops: Vec::with_capacity(capacity),
+        }
     }
 
     /// Adds a put.
     pub fn put(&mut self, key: Key, value: impl Into<Bytes>) {
-        self.ops.push(Op::Put { key, value: value.into() });
+        self.ops.push(Op::Put {
+            key,
+            value: value.into(),
+        });
     }
 
     /// Adds a delete.
@@ -100,7 +105,9 @@ impl IntoIterator for Batch {
 
 impl FromIterator<Op> for Batch {
     fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
-        Self { ops: ops.into_iter().collect() }
+        Self {
+            ops: ops.into_iter().collect(),
+        }
     }
 }
 

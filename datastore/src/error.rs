@@ -49,7 +49,9 @@ pub enum Error {
     },
 
     /// A batch names keys of several mounts, which no commit could make atomic.
-    #[error("a batch writes under both {first} and {second}, which are different mounts: commit one batch a mount")]
+    #[error(
+        "a batch writes under both {first} and {second}, which are different mounts: commit one batch a mount"
+    )]
     AcrossMounts {
         /// The mount of the first operation.
         first: Key,
@@ -135,6 +137,9 @@ impl Error {
         context: impl Into<String>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self::Backend { context: context.into(), source: Arc::new(source) }
+        Self::Backend {
+            context: context.into(),
+            source: Arc::new(source),
+        }
     }
 }

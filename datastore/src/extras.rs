@@ -45,7 +45,7 @@ pub trait Transaction: Send {
     /// Commits, all or nothing.
     ///
     /// # Errors
-    /// [`Conflict`](crate::Error::Conflict) if a key that it read was written since it began.
+    /// [`Conflict`](crate::Error::Conflict) if a key that it read has changed since it began.
     async fn commit(self: Box<Self>) -> Result<()>;
 }
 

@@ -106,7 +106,9 @@ impl Key {
     /// assert_eq!(Key::root().list().count(), 0);
     /// ```
     pub fn list(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.as_str().split('/').filter(|namespace| !namespace.is_empty())
+        self.as_str()
+            .split('/')
+            .filter(|namespace| !namespace.is_empty())
     }
 
     /// Its first namespace; empty for the root.
@@ -134,7 +136,9 @@ impl Key {
     /// assert_eq!(Key::new("/Comedy").type_(), "");
     /// ```
     pub fn type_(&self) -> &str {
-        self.base_namespace().rsplit_once(':').map_or("", |(type_, _)| type_)
+        self.base_namespace()
+            .rsplit_once(':')
+            .map_or("", |(type_, _)| type_)
     }
 
     /// The name: what stands after the last `:` of its last namespace, or all of that.
@@ -185,7 +189,11 @@ impl Key {
     /// ```
     #[must_use]
     pub fn parent(&self) -> Self {
-        let end = self.0.iter().rposition(|&byte| byte == b'/').unwrap_or_default();
+        let end = self
+            .0
+            .iter()
+            .rposition(|&byte| byte == b'/')
+            .unwrap_or_default();
         Self(self.0.slice(..end.max(1)))
     }
 
@@ -244,7 +252,10 @@ impl Key {
         if self.is_root() {
             return !other.is_root();
         }
-        other.0.strip_prefix(self.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
+        other
+            .0
+            .strip_prefix(self.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b"/"))
     }
 
     /// Whether it lies strictly below `other`.
@@ -271,7 +282,11 @@ impl Key {
             path.push(b'/');
             path.extend_from_slice(namespace.as_bytes());
         }
-        if path.is_empty() { Self::root() } else { Self(path.into()) }
+        if path.is_empty() {
+            Self::root()
+        } else {
+            Self(path.into())
+        }
     }
 
     /// What is left of the key below `prefix`: the root if they are equal, `None` if it is neither
@@ -313,7 +328,10 @@ fn clean(path: &[u8]) -> Cow<'_, [u8]> {
         match namespace {
             b"" | b"." => {}
             b".." => {
-                let end = cleaned.iter().rposition(|&byte| byte == b'/').unwrap_or_default();
+                let end = cleaned
+                    .iter()
+                    .rposition(|&byte| byte == b'/')
+                    .unwrap_or_default();
                 cleaned.truncate(end);
             }
             _ => {
@@ -329,7 +347,9 @@ fn clean(path: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn check_utf8(path: &[u8]) -> Result<&str> {
-    str::from_utf8(path).map_err(|error| Error::InvalidKey { valid_up_to: error.valid_up_to() })
+    str::from_utf8(path).map_err(|error| Error::InvalidKey {
+        valid_up_to: error.valid_up_to(),
+    })
 }
 
 impl Default for Key {
@@ -432,7 +452,11 @@ mod tests {
         ] {
             assert_eq!(Key::new(path).as_str(), cleaned, "{path:?}");
             assert_eq!(Key::from(path.to_owned()).as_str(), cleaned, "{path:?}");
-            assert_eq!(Key::try_from(path.as_bytes()).unwrap().as_str(), cleaned, "{path:?}");
+            assert_eq!(
+                Key::try_from(path.as_bytes()).unwrap().as_str(),
+                cleaned,
+                "{path:?}"
+            );
             let bytes = Bytes::copy_from_slice(path.as_bytes());
             assert_eq!(Key::from_utf8(bytes).unwrap().as_str(), cleaned, "{path:?}");
         }
@@ -450,7 +474,10 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8_are_refused() {
         let error = Key::from_utf8(Bytes::from_static(b"/ab\xff")).unwrap_err();
-        assert!(matches!(error, Error::InvalidKey { valid_up_to: 3 }), "{error}");
+        assert!(
+            matches!(error, Error::InvalidKey { valid_up_to: 3 }),
+            "{error}"
+        );
     }
 
     #[test]

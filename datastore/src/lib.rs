@@ -7,6 +7,7 @@ mod ext;
 mod extras;
 mod key;
 mod query;
+mod wrap;
 
 pub use self::batch::{Batch, Op};
 pub use self::datastore::Datastore;
@@ -16,4 +17,6 @@ pub use self::extras::{
     Check, DiskUsage, Extras, GarbageCollection, Instance, Transaction, Transactions, Ttl,
 };
 pub use self::key::Key;
-pub use self::query::{CompareEntries, Entry, Filter, Order, Query, QueryStream};
+pub use self::query::{
+    CompareEntries, Entry, Filter, Interval, KeyFilter, Order, Query, QueryStream, ValueFilter,
+};

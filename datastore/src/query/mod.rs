@@ -1,3 +1,9 @@
+//! What to read of a store, and the engine that backends and wrappers answer it with.
+
+mod apply;
+mod interval;
+mod translate;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -6,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub use self::interval::Interval;
 use crate::{Key, Result};
 
 /// What [`Datastore::query`](crate::Datastore::query) returns: entries in order, or the error that
@@ -23,13 +30,19 @@ pub struct Entry {
     pub size: Option<u64>,
 }
 
+/// Whether to keep the entry of a key.
+pub type KeyFilter = dyn Fn(&Key) -> bool + Send + Sync;
+
+/// Whether to keep the entry of a key and a value.
+pub type ValueFilter = dyn Fn(&Key, &[u8]) -> bool + Send + Sync;
+
 /// Keeps the entries for which it holds. It always sees the value, also in a query for keys only.
 #[derive(Clone)]
 pub enum Filter {
     /// By key.
-    Key(Arc<dyn Fn(&Key) -> bool + Send + Sync>),
+    Key(Arc<KeyFilter>),
     /// By key and value.
-    Value(Arc<dyn Fn(&Key, &[u8]) -> bool + Send + Sync>),
+    Value(Arc<ValueFilter>),
 }
 
 /// Compares two entries, each a key and its value.
@@ -75,6 +88,10 @@ impl fmt::Debug for Order {
 ///
 /// The parts apply in this order: prefix, range and start-after select keys; filters select entries;
 /// orders (or key order, or reverse key order) arrange them; offset skips; limit ends.
+///
+/// Entries in key order, either way, are read as the stream is polled, and none that lie beyond the
+/// limit. An order by value or by a function reads all that is selected before the first entry comes
+/// out, and holds the best `offset + limit` of them in memory: all of them where there is no limit.
 ///
 /// ```
 /// use datastore_core::{Key, Query};

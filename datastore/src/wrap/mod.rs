@@ -1,0 +1,3 @@
+//! Stores that are other stores, seen differently.
+
+mod pointer;
