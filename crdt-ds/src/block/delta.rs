@@ -58,4 +58,16 @@ pub struct Node {
     pub delta: Delta,
     /// Who made it; `None` in DAG-PB, which does not say.
     pub origin: Option<Origin>,
+    /// Who vouches for it; `None` in DAG-PB, and in a block that is not signed.
+    pub signature: Option<Signature>,
+}
+
+/// Who vouches for a DAG-CBOR block. Not checked here: a signature that does not verify is a matter of
+/// policy, and its block is well-formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The author's public key in libp2p's protobuf encoding; not empty.
+    pub author: Bytes,
+    /// The signature over [`signed_bytes`](super::dag_cbor::signed_bytes); not empty.
+    pub signature: Bytes,
 }

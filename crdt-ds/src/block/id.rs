@@ -89,7 +89,10 @@ impl VersionId {
     /// The CID of the block of this format with this multihash.
     pub fn cid(self, format: Format) -> Cid {
         // A SHA-256 digest always fits a 64-byte multihash; the default is never taken.
-        Cid::new_v1(format.codec(), Multihash::wrap(SHA2_256, &self.0).unwrap_or_default())
+        Cid::new_v1(
+            format.codec(),
+            Multihash::wrap(SHA2_256, &self.0).unwrap_or_default(),
+        )
     }
 }
 
@@ -123,7 +126,7 @@ impl fmt::Display for WriterId {
 
 /// The name of a DAG; empty for the unnamed one. Each name has its own heads and heights; keys are
 /// shared by all.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DagName(Arc<str>);
 
 impl DagName {
@@ -138,12 +141,6 @@ impl DagName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl Default for DagName {
-    fn default() -> Self {
-        Self(Arc::from(""))
     }
 }
 
@@ -167,10 +164,16 @@ impl Block {
     /// [`BlockError::TooLarge`] above [`MAX_BLOCK_BYTES`].
     pub fn new(format: Format, bytes: Bytes) -> Result<Self, BlockError> {
         if bytes.len() > MAX_BLOCK_BYTES {
-            return Err(BlockError::TooLarge { size: bytes.len(), limit: MAX_BLOCK_BYTES });
+            return Err(BlockError::TooLarge {
+                size: bytes.len(),
+                limit: MAX_BLOCK_BYTES,
+            });
         }
         let id = VersionId(Sha256::digest(&bytes).into());
-        Ok(Self { cid: id.cid(format), bytes })
+        Ok(Self {
+            cid: id.cid(format),
+            bytes,
+        })
     }
 
     /// Checks that `bytes` are what `cid` names.
@@ -183,6 +186,14 @@ impl Block {
             return Err(BlockError::WrongHash { cid: *cid });
         }
         Ok(block)
+    }
+
+    /// The error that this block is malformed.
+    pub(super) fn malformed(&self, reason: &str) -> BlockError {
+        BlockError::Malformed {
+            cid: self.cid,
+            reason: reason.to_owned(),
+        }
     }
 
     /// A block from where only checked blocks are kept: `bytes` are not hashed again.
@@ -231,6 +242,12 @@ pub enum BlockError {
         /// Bytes it may have.
         limit: usize,
     },
+    /// What was to be written has no place in the format.
+    #[error("no block can be written: {reason}")]
+    Unwritable {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The bytes are no block of this format. Such a block is never stored nor merged.
     #[error("{cid} is malformed: {reason}")]
     Malformed {
@@ -255,4 +272,12 @@ pub enum BlockError {
         /// Its version.
         version: u64,
     },
+}
+
+impl BlockError {
+    pub(super) fn unwritable(reason: &str) -> Self {
+        Self::Unwritable {
+            reason: reason.to_owned(),
+        }
+    }
 }
