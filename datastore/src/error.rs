@@ -66,6 +66,13 @@ pub enum Error {
         key: Key,
     },
 
+    /// Two datastores were to be mounted at one key.
+    #[error("two datastores are mounted at {key}: mount each at a key of its own")]
+    MountedTwice {
+        /// The key.
+        key: Key,
+    },
+
     /// A transaction read what another commit has changed since.
     #[error("the transaction conflicts with a later commit at {key}: run it again")]
     Conflict {

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -90,7 +91,7 @@ pub trait Check: Send + Sync {
 #[async_trait]
 pub trait Instance: Send + Sync {
     /// The same for all handles on one open store in this process, different for any two stores
-    /// open at once.
+    /// open at once: a backend draws one with [`new_handle_id`] when it opens.
     fn handle_id(&self) -> u64;
 
     /// Makes a new mark, durably, and returns what identifies it; `None` where the platform has
@@ -102,4 +103,10 @@ pub trait Instance: Send + Sync {
 
     /// Removes that mark, durably. One that is not here is no error.
     async fn clear_mark(&self, identity: &[u8]) -> Result<()>;
+}
+
+/// A handle id that no other store in this process has drawn; see [`Instance::handle_id`].
+pub fn new_handle_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

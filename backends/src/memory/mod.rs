@@ -5,13 +5,14 @@ mod extras;
 mod transaction;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use datastore_core::{Batch, Datastore, Error, Extras, Key, Query, QueryStream, Result};
+use datastore_core::{
+    Batch, Datastore, Error, Extras, Key, Query, QueryStream, Result, new_handle_id,
+};
 
 use self::entries::{Entries, Snapshot};
 
@@ -59,12 +60,11 @@ impl MemoryDatastore {
 
     /// An empty store whose TTLs go by `clock`, which must not run backwards.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
-        static NEXT_HANDLE_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             shared: Arc::new(Shared {
                 entries: RwLock::new(Some(Entries::default())),
                 clock: Box::new(clock),
-                handle_id: NEXT_HANDLE_ID.fetch_add(1, Ordering::Relaxed),
+                handle_id: new_handle_id(),
                 marks: Mutex::default(),
             }),
         }
