@@ -1,0 +1,192 @@
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use datastore_core::{Error, Op, Result};
+use fjall::PersistMode;
+
+use super::directory::Directory;
+use super::engine::Engine;
+use super::group_sync::GroupSync;
+use super::options::{Durability, FjallBuilder};
+use super::{blocking, failure};
+
+/// What all handles on one open store share.
+pub(super) struct Store {
+    options: FjallBuilder,
+    state: RwLock<State>,
+    /// Held by the one write that runs. Taken before `state`.
+    turn: Mutex<()>,
+}
+
+struct State {
+    /// Or why there is none: the store was closed, or could not be opened again after a failure.
+    engine: Result<Engine>,
+    /// Until the store is closed.
+    directory: Option<Directory>,
+}
+
+/// A commit that was written, and is still to be made durable.
+#[must_use]
+pub(super) struct Written {
+    number: u64,
+    group_sync: Arc<GroupSync>,
+    /// Of the engine that wrote it.
+    generation: u64,
+}
+
+impl Store {
+    pub(super) fn open(options: FjallBuilder) -> Result<Self> {
+        let engine = |create| Engine::open(&options.path, &options, create);
+        let (directory, engine) =
+            Directory::open(&options.path, || engine(true), || engine(false))?;
+        let state = State {
+            engine: Ok(engine),
+            directory: Some(directory),
+        };
+        Ok(Self {
+            options,
+            state: RwLock::new(state),
+            turn: Mutex::new(()),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.options.path
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses the engine, which stays open meanwhile.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
+        f(self.state().engine.as_ref().map_err(Error::clone)?)
+    }
+
+    /// The same, with no write running.
+    pub(super) fn between_writes<R>(&self, f: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
+        let _turn = self.turn();
+        self.with(f)
+    }
+
+    /// Writes `ops` as one, if `check` passes, with no other write between the two.
+    pub(super) fn write(
+        &self,
+        ops: &[Op],
+        check: impl Fn(&Engine) -> Result<()>,
+    ) -> Result<Written> {
+        let _turn = self.turn();
+        if self.state().needs_reopening() {
+            self.reopen()?;
+        }
+        let mut refused_before = false;
+        loop {
+            let (seqno, failure) = {
+                let state = self.state();
+                let engine = state.engine.as_ref().map_err(Error::clone)?;
+                check(engine)?;
+                let seqno = engine.next_seqno();
+                match engine.write(ops) {
+                    Ok(()) => return Ok(Written::by(engine)),
+                    Err(failure) => (seqno, failure),
+                }
+            };
+            // fjall takes no more writes until it is opened again. If it did so before this write
+            // began (a flush in the background failed, as for want of room), this one gets a second
+            // try. If this write failed midway, only the journal tells whether all of it is there.
+            let refused = matches!(failure, fjall::Error::Poisoned);
+            let error = failure::error("a commit to", self.path(), failure);
+            match self.reopen() {
+                Err(reason) if refused => return Err(reason),
+                Err(_) => return Err(outcome_unknown(self.path(), error)),
+                Ok(()) if refused && !refused_before => refused_before = true,
+                Ok(()) => {
+                    let state = self.state();
+                    let engine = state.engine.as_ref().map_err(Error::clone)?;
+                    if !refused && engine.has_write_from(seqno) {
+                        return Ok(Written::by(engine));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Makes a commit as durable as the options ask.
+    pub(super) async fn settle(self: Arc<Self>, written: Written) -> Result<()> {
+        match self.options.durability {
+            Durability::Buffer => Ok(()),
+            Durability::Sync => {
+                let Written {
+                    number,
+                    group_sync,
+                    generation,
+                } = written;
+                let store = self.clone();
+                let fsync = blocking::run("an fsync", move || {
+                    store.with(|engine| {
+                        if engine.generation() != generation {
+                            // What an engine wrote that failed since may never have got to the disk,
+                            // whatever a later fsync says.
+                            return Err(Error::backend("an fsync", fjall::Error::Poisoned));
+                        }
+                        engine.persist(PersistMode::SyncData)
+                    })
+                });
+                let durable = group_sync.wait(number, fsync).await;
+                durable.map_err(|error| outcome_unknown(self.path(), error))
+            }
+        }
+    }
+
+    /// Closes the engine and opens a new one.
+    fn reopen(&self) -> Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(engine) = std::mem::replace(&mut state.engine, Err(Error::Closed)) {
+            engine.abandon();
+        }
+        if state.directory.is_some() {
+            state.engine = Engine::open(self.path(), &self.options, false);
+        }
+        state.engine.as_ref().map(drop).map_err(Error::clone)
+    }
+
+    /// Closes the store for all handles, and lets go of the directory.
+    pub(super) fn close(&self) -> Result<()> {
+        let _turn = self.turn();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let engine = std::mem::replace(&mut state.engine, Err(Error::Closed));
+        let directory = state.directory.take();
+        let synced = engine.map_or(Ok(()), |engine| engine.persist(PersistMode::SyncAll));
+        drop(directory);
+        synced
+    }
+}
+
+impl State {
+    fn needs_reopening(&self) -> bool {
+        self.engine.is_err() && self.directory.is_some()
+    }
+}
+
+impl Written {
+    fn by(engine: &Engine) -> Self {
+        let group_sync = engine.group_sync().clone();
+        Self {
+            number: group_sync.count(),
+            group_sync,
+            generation: engine.generation(),
+        }
+    }
+}
+
+fn outcome_unknown(path: &Path, cause: Error) -> Error {
+    Error::OutcomeUnknown {
+        context: format!("a commit to {}", path.display()),
+        source: Arc::new(cause),
+    }
+}
