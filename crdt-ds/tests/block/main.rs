@@ -1,0 +1,16 @@
+//! Blocks and announcements: what is written, what is read, what is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod announcement;
+
+mod dag_cbor;
+mod dag_pb;
+mod fixtures;
+mod go_vectors;
+mod properties;
+mod size;
