@@ -231,7 +231,7 @@ pub fn decode(block: &Block, network: &str) -> Result<Node, BlockError> {
     if block_network != network {
         return Err(BlockError::OtherNetwork {
             cid: *block.cid(),
-            network: block_network.to_owned(),
+            network: block_network.into(),
         });
     }
     Ok(node)
@@ -259,7 +259,7 @@ impl Preamble {
             return Err(block.malformed("only DAG-CBOR blocks have a version"));
         }
         let preamble: Self = serde_ipld_dagcbor::from_slice(block.bytes())
-            .map_err(|error| block.malformed(&format!("dag-cbor: {error}")))?;
+            .map_err(|_| block.malformed("dag-cbor: no map with a version and links"))?;
         let links = preamble
             .l
             .iter()

@@ -189,10 +189,10 @@ impl Block {
     }
 
     /// The error that this block is malformed.
-    pub(super) fn malformed(&self, reason: &str) -> BlockError {
+    pub(super) fn malformed(&self, reason: &'static str) -> BlockError {
         BlockError::Malformed {
             cid: self.cid,
-            reason: reason.to_owned(),
+            reason,
         }
     }
 
@@ -246,7 +246,7 @@ pub enum BlockError {
     #[error("no block can be written: {reason}")]
     Unwritable {
         /// What is wrong with it.
-        reason: String,
+        reason: &'static str,
     },
     /// The bytes are no block of this format. Such a block is never stored nor merged.
     #[error("{cid} is malformed: {reason}")]
@@ -254,7 +254,7 @@ pub enum BlockError {
         /// The block.
         cid: Cid,
         /// What is wrong with it.
-        reason: String,
+        reason: &'static str,
     },
     /// The block was made for another network. Never merged here.
     #[error("{cid} belongs to the network {network:?}, not to this one: check the topics of both")]
@@ -262,7 +262,7 @@ pub enum BlockError {
         /// The block.
         cid: Cid,
         /// The network that it names.
-        network: String,
+        network: Box<str>,
     },
     /// The block's version is newer than this program's. It waits, stored, for an upgrade.
     #[error("{cid} has block version {version}, unknown to this program: upgrade it")]
@@ -275,9 +275,7 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    pub(super) fn unwritable(reason: &str) -> Self {
-        Self::Unwritable {
-            reason: reason.to_owned(),
-        }
+    pub(super) fn unwritable(reason: &'static str) -> Self {
+        Self::Unwritable { reason }
     }
 }

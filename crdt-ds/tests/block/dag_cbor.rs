@@ -104,7 +104,7 @@ fn whatever_is_not_the_one_form_is_refused() {
         let error = match block::decode(&block, "").unwrap_err() {
             BlockError::Malformed { .. } => "malformed".to_owned(),
             BlockError::OtherNetwork { network, .. } => {
-                assert_eq!(network, "other");
+                assert_eq!(&*network, "other");
                 "other network".to_owned()
             }
             BlockError::UnknownVersion { version, .. } => format!("unknown version {version}"),

@@ -162,7 +162,7 @@ fn spoiled() -> impl Strategy<Value = Bytes> {
 fn check_dag_cbor(bytes: &Bytes) -> bool {
     let block = block(Format::DagCbor, bytes.clone());
     let network = match block::decode(&block, "") {
-        Err(BlockError::OtherNetwork { network, .. }) => network,
+        Err(BlockError::OtherNetwork { network, .. }) => network.into_string(),
         Err(BlockError::UnknownVersion { .. }) => {
             dag_cbor::links_of_unknown(&block).unwrap();
             return false;
