@@ -9,6 +9,9 @@ mod key;
 mod query;
 mod wrap;
 
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
 pub use self::batch::{Batch, Op};
 pub use self::datastore::Datastore;
 pub use self::error::{Error, Result, Source};
