@@ -10,6 +10,9 @@ use cid::Cid;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// The multicodec of DAG-CBOR.
+const DAG_CBOR: u64 = 0x71;
+
 const WANTED_LIMIT: Duration = Duration::from_secs(60);
 
 /// Go writes above holes, so there are blocks whose links nobody can serve any more.
@@ -68,12 +71,21 @@ pub(super) async fn stray_dag_cbor(lab: &Lab) -> Result<Notes, Failure> {
     connect(&mut stray, &mut go).await?;
     connect(&mut stray, &mut ours).await?;
     stray.tell("put /stray 1").await?;
-    let head = stray.heads().await?.first().copied().unwrap_or_default();
+    let Some(head) = stray.heads().await?.pop_first() else {
+        return Err(Failure::Wrong(
+            "the stray node wrote, and has no head".to_owned(),
+        ));
+    };
     // Whatever gossip did with it: this surely reaches both.
     go.tell(&format!("announce {head}")).await?;
-    // And one that nobody has.
-    let unknown = Cid::new_v1(0x71, *go.raw_block(&[], b"nobody has this").await?.hash());
-    go.tell(&format!("announce {unknown}")).await?;
+    // And one that nobody has. Go's blockstore knows blocks by multihash alone.
+    let forgotten = go.raw_block(&[], b"nobody has this").await?;
+    go.tell(&format!("forget {forgotten}")).await?;
+    go.tell(&format!(
+        "announce {}",
+        Cid::new_v1(DAG_CBOR, *forgotten.hash())
+    ))
+    .await?;
 
     go.tell("put /after-from-go 1").await?;
     ours.tell("put /after-from-ours 1").await?;
