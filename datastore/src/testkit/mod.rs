@@ -1,4 +1,4 @@
-//! The conformance test-kit: every case of the [`Datastore`](crate::Datastore) contract, for any
+//! The conformance test-kit: every case of the [`Datastore`] contract, for any
 //! store.
 //!
 //! A store describes itself with a [`Factory`], and
@@ -178,4 +178,11 @@ fn batch_of<V: Into<bytes::Bytes>>(puts: impl IntoIterator<Item = (Key, V)>) -> 
 async fn keys_of(store: &dyn Datastore, query: Query) -> Vec<Key> {
     let entries = store.query_all(query.keys_only()).await.unwrap();
     entries.into_iter().map(|entry| entry.key).collect()
+}
+
+/// Closes a store and opens it again, if it is still there.
+async fn reopened(factory: &dyn Factory, store: Arc<dyn Datastore>) -> Option<Arc<dyn Datastore>> {
+    store.close().await.unwrap();
+    drop(store);
+    factory.reopen().await
 }

@@ -1,4 +1,4 @@
-use crate::testkit::{Factory, batch_of, keys_of};
+use crate::testkit::{Factory, batch_of, keys_of, reopened};
 use crate::{Batch, DatastoreExt, Error, Key, Query};
 
 pub async fn a_closed_store_refuses_everything(factory: &dyn Factory) {
@@ -39,9 +39,7 @@ pub async fn what_was_committed_is_there_after_reopening(factory: &dyn Factory) 
     (500..1000).for_each(|index| batch.delete(key(index)));
     store.commit(batch).await.unwrap();
     store.put(&Key::root(), "".into()).await.unwrap();
-    store.close().await.unwrap();
-    drop(store);
-    let Some(store) = factory.reopen().await else {
+    let Some(store) = reopened(factory, store).await else {
         return;
     };
     let mut expected = vec![Key::root()];
@@ -61,12 +59,8 @@ pub async fn what_was_committed_is_there_after_reopening(factory: &dyn Factory) 
         ]
     );
     store.delete(&key(1999)).await.unwrap();
-    store.close().await.unwrap();
-    drop(store);
-    let store = factory
-        .reopen()
-        .await
-        .expect("a store that was reopened before");
+    let again = reopened(factory, store).await;
+    let store = again.expect("a store that was reopened before");
     expected.pop();
     assert_eq!(keys_of(&store, Query::new()).await, expected);
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::testkit::{ExtraSet, Factory, batch_of, keys_of};
+use crate::testkit::{ExtraSet, Factory, batch_of, keys_of, reopened};
 use crate::{DatastoreExt, Error, Key, Query};
 
 pub async fn extras_are_those_announced(factory: &dyn Factory) {
@@ -85,13 +85,13 @@ pub async fn values_expire_when_their_time_is_over(factory: &dyn Factory) {
     };
     let [over, later, never] = ["/kit/over", "/kit/later", "/kit/never"].map(Key::new);
     let hour = Duration::from_secs(3600);
-    ttl.commit_with_ttl(batch_of([(over.clone(), "1")]), Duration::ZERO)
-        .await
-        .unwrap();
     ttl.commit_with_ttl(batch_of([(later.clone(), "2")]), hour)
         .await
         .unwrap();
     store.put(&never, "3".into()).await.unwrap();
+    ttl.commit_with_ttl(batch_of([(over.clone(), "1")]), Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(store.get(&over).await.unwrap(), None);
     assert!(!store.has(&over).await.unwrap());
     assert_eq!(
@@ -121,9 +121,7 @@ pub async fn marks_are_there_until_cleared(factory: &dyn Factory) {
     instance.clear_mark(&mark).await.unwrap();
 
     let mark = instance.set_mark().await.unwrap().unwrap();
-    store.close().await.unwrap();
-    drop(store);
-    let Some(store) = factory.reopen().await else {
+    let Some(store) = reopened(factory, store).await else {
         return;
     };
     let instance = store

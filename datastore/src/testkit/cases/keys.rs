@@ -1,5 +1,7 @@
-use crate::testkit::{Factory, keys_of};
-use crate::{DatastoreExt, Key, Query};
+use std::sync::Arc;
+
+use crate::testkit::{Factory, keys_of, reopened};
+use crate::{Datastore, DatastoreExt, Key, Query};
 
 pub async fn a_key_and_its_prefix_are_independent(factory: &dyn Factory) {
     let store = factory.fresh().await;
@@ -60,21 +62,29 @@ pub async fn odd_keys_are_kept_apart(factory: &dyn Factory) {
     for key in &keys {
         store.put(key, key.clone().into_bytes()).await.unwrap();
     }
-    for (key, value) in keys.iter().zip(store.get_many(&keys).await.unwrap()) {
-        assert_eq!(value.as_deref(), Some(key.as_bytes()), "{key:?}");
-        assert_eq!(
-            store.get(key).await.unwrap().as_deref(),
-            Some(key.as_bytes()),
-            "{key:?}"
-        );
-    }
     keys.sort();
-    assert_eq!(keys_of(&store, Query::new()).await, keys);
+    let check = async |store: Arc<dyn Datastore>| {
+        for (key, value) in keys.iter().zip(store.get_many(&keys).await.unwrap()) {
+            assert_eq!(value.as_deref(), Some(key.as_bytes()), "{key:?}");
+            let value = store.get(key).await.unwrap();
+            assert_eq!(value.as_deref(), Some(key.as_bytes()), "{key:?}");
+        }
+        assert_eq!(keys_of(&store, Query::new()).await, keys);
+    };
+    check(store.clone()).await;
     for key in &keys {
         store.delete(key).await.unwrap();
         assert!(!store.has(key).await.unwrap(), "{key:?}");
+        assert_eq!(
+            keys_of(&store, Query::new()).await.len(),
+            keys.len() - 1,
+            "{key:?}"
+        );
+        store.put(key, key.clone().into_bytes()).await.unwrap();
     }
-    assert_eq!(keys_of(&store, Query::new()).await, []);
+    if let Some(store) = reopened(factory, store).await {
+        check(store).await;
+    }
 }
 
 /// Keys of up to 8 KiB: a backend may have a limit, but not below that.

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use crate::testkit::{Factory, batch_of};
-use crate::{Batch, DatastoreExt, Key, Query};
+use crate::testkit::{Factory, batch_of, reopened};
+use crate::{Batch, Datastore, DatastoreExt, Key, Query};
 
 /// From none to 8 MiB, or to the largest that the store takes.
 pub async fn values_of_every_size_are_read_back(factory: &dyn Factory) {
@@ -22,7 +24,11 @@ pub async fn values_of_every_size_are_read_back(factory: &dyn Factory) {
         largest,
     ];
     let value = |size: u64| -> Bytes { (0..size).map(|index| (index % 251) as u8).collect() };
-    for size in sizes.into_iter().filter(|size| *size <= largest) {
+    let mut sizes = Vec::from(sizes);
+    sizes.retain(|size| *size <= largest);
+    sizes.sort_unstable();
+    sizes.dedup();
+    for &size in &sizes {
         let key = Key::new(format!("/kit/{size}"));
         store.put(&key, value(size)).await.unwrap();
         assert_eq!(
@@ -32,11 +38,21 @@ pub async fn values_of_every_size_are_read_back(factory: &dyn Factory) {
         );
         assert_eq!(store.get_size(&key).await.unwrap(), Some(size));
     }
-    let mut entries = store.query(Query::new().with_sizes()).await.unwrap();
-    while let Some(entry) = entries.try_next().await.unwrap() {
-        let size = entry.size.unwrap();
-        assert_eq!(entry.key, Key::new(format!("/kit/{size}")));
-        assert_eq!(entry.value.unwrap(), value(size), "{size} bytes");
+    let check = async |store: Arc<dyn Datastore>| {
+        let mut read = Vec::new();
+        let mut entries = store.query(Query::new().with_sizes()).await.unwrap();
+        while let Some(entry) = entries.try_next().await.unwrap() {
+            let size = entry.size.unwrap();
+            assert_eq!(entry.key, Key::new(format!("/kit/{size}")));
+            assert_eq!(entry.value.unwrap(), value(size), "{size} bytes");
+            read.push(size);
+        }
+        read.sort_unstable();
+        assert_eq!(read, sizes);
+    };
+    check(store.clone()).await;
+    if let Some(store) = reopened(factory, store).await {
+        check(store).await;
     }
 }
 
@@ -74,18 +90,19 @@ pub async fn a_hundred_thousand_keys_are_kept(factory: &dyn Factory) {
         odd.for_each(|index| batch.delete(key(index)));
         store.commit(batch).await.unwrap();
     }
-    let left = store
-        .query(Query::new().keys_only())
-        .await
-        .unwrap()
-        .count()
-        .await;
-    assert_eq!(left, KEYS / 2);
-    let prefix = Query::new()
-        .prefix(Key::new("/kit/04"))
-        .offset(4000)
-        .limit(100);
-    let page = store.query_all(prefix).await.unwrap();
-    assert_eq!(page[0].key, key(40_004));
-    assert_eq!(page.len(), 100);
+    let check = async |store: Arc<dyn Datastore>| {
+        let left = store.query(Query::new().keys_only()).await.unwrap();
+        assert_eq!(left.count().await, KEYS / 2);
+        let prefix = Query::new()
+            .prefix(Key::new("/kit/04"))
+            .offset(4000)
+            .limit(100);
+        let page = store.query_all(prefix).await.unwrap();
+        assert_eq!(page[0].key, key(40_004));
+        assert_eq!(page.len(), 100);
+    };
+    check(store.clone()).await;
+    if let Some(store) = reopened(factory, store).await {
+        check(store).await;
+    }
 }
