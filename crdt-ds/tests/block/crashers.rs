@@ -1,4 +1,4 @@
-//! Every input that a fuzzer broke something with, for ever.
+//! Hostile inputs, and every input that a fuzzer broke something with, for ever.
 
 use std::fs;
 
@@ -6,11 +6,13 @@ use super::fixtures::testdata;
 use super::properties::check_all;
 
 #[test]
-fn what_a_fuzzer_found_is_refused_or_read() {
-    let mut crashers = 0;
+fn hostile_inputs_are_refused_or_read() {
+    let mut inputs = 0;
     for entry in fs::read_dir(testdata("crashers")).unwrap() {
-        check_all(&fs::read(entry.unwrap().path()).unwrap().into());
-        crashers += 1;
+        let path = entry.unwrap().path();
+        println!("{}", path.display());
+        check_all(&fs::read(path).unwrap().into());
+        inputs += 1;
     }
-    assert!(crashers > 0);
+    assert!(inputs > 0);
 }

@@ -7,10 +7,12 @@
 )]
 
 mod announcement;
+mod crashers;
 
 mod dag_cbor;
 mod dag_pb;
 mod fixtures;
 mod go_vectors;
+mod go_verdicts;
 mod properties;
 mod size;
