@@ -22,11 +22,15 @@ pub enum Error {
     Closed,
 
     /// A commit may or may not have taken effect, so the replica takes no more writes.
-    #[error("it is not known whether an earlier commit took effect: close the replica and open it again")]
+    #[error(
+        "it is not known whether an earlier commit took effect: close the replica and open it again"
+    )]
     OutcomeUnknown,
 
     /// The puts of one batch do not fit into one block.
-    #[error("a batch of about {size} bytes is above the limit of {limit} a delta: split it, or raise `max_delta_bytes`")]
+    #[error(
+        "a batch of about {size} bytes is above the limit of {limit} a delta: split it, or raise `max_delta_bytes`"
+    )]
     DeltaTooLarge {
         /// Bytes the delta would have, an upper estimate.
         size: usize,
@@ -55,7 +59,9 @@ pub enum Error {
     },
 
     /// The store was made with another format, which it keeps for life.
-    #[error("this store was made with format {stored}, not {given}: open it with {stored}, or use another namespace")]
+    #[error(
+        "this store was made with format {stored}, not {given}: open it with {stored}, or use another namespace"
+    )]
     OtherFormat {
         /// The store's format.
         stored: Format,
@@ -64,7 +70,9 @@ pub enum Error {
     },
 
     /// The store belongs to another network, which it does for life.
-    #[error("this store belongs to the network {stored:?}, not {given:?}: open it with that one, or use another namespace")]
+    #[error(
+        "this store belongs to the network {stored:?}, not {given:?}: open it with that one, or use another namespace"
+    )]
     OtherNetwork {
         /// The store's network.
         stored: String,
@@ -73,7 +81,9 @@ pub enum Error {
     },
 
     /// The layout on disk is of a newer program.
-    #[error("the store has layout version {version}, this program knows up to {known}: upgrade the program")]
+    #[error(
+        "the store has layout version {version}, this program knows up to {known}: upgrade the program"
+    )]
     UnknownLayout {
         /// The store's version.
         version: u32,
@@ -82,14 +92,18 @@ pub enum Error {
     },
 
     /// This namespace of this store is open already.
-    #[error("the namespace {namespace} of this store is open already: close that replica first, or choose another namespace")]
+    #[error(
+        "the namespace {namespace} of this store is open already: close that replica first, or choose another namespace"
+    )]
     AlreadyOpen {
         /// The namespace.
         namespace: datastore_core::Key,
     },
 
     /// A row of the store is damaged.
-    #[error("{what} is damaged: restore the store from a backup, or start from an empty one and sync")]
+    #[error(
+        "{what} is damaged: restore the store from a backup, or start from an empty one and sync"
+    )]
     Damaged {
         /// Which row.
         what: Arc<str>,
@@ -104,6 +118,14 @@ pub enum Error {
     NoSuchBlock {
         /// The block.
         cid: Cid,
+    },
+
+    /// The merge log does not have this place: it is of another store, or of a later state of this
+    /// one that was lost.
+    #[error("the merge log does not confirm a cursor at {sequence}: begin anew")]
+    UnknownCursor {
+        /// The cursor's sequence number.
+        sequence: u64,
     },
 
     /// An option has a value that it cannot have.
@@ -138,12 +160,16 @@ impl From<Error> for datastore_core::Error {
         match error {
             Error::Datastore(error) => error,
             Error::Closed => Self::Closed,
-            Error::KeyTooLong { size, limit } => {
-                Self::TooLarge { what: "key", size: size as u64, limit: limit as u64 }
-            }
-            Error::DeltaTooLarge { size, limit } => {
-                Self::TooLarge { what: "batch", size: size as u64, limit: limit as u64 }
-            }
+            Error::KeyTooLong { size, limit } => Self::TooLarge {
+                what: "key",
+                size: size as u64,
+                limit: limit as u64,
+            },
+            Error::DeltaTooLarge { size, limit } => Self::TooLarge {
+                what: "batch",
+                size: size as u64,
+                limit: limit as u64,
+            },
             Error::OutcomeUnknown => Self::OutcomeUnknown {
                 context: "an earlier commit".to_owned(),
                 source: Arc::new(error),

@@ -2,12 +2,20 @@
 
 pub mod block;
 mod error;
+mod options;
 mod replica;
+mod store;
 pub mod sync;
 
-pub use self::error::{Error, Result};
-pub use self::replica::Receipt;
 pub use datastore_core as datastore;
+
+pub use self::error::{Error, Result};
+pub use self::options::{Clock, DeleteHook, MAX_NETWORK_BYTES, Options, PutHook};
+pub use self::replica::Receipt;
+pub use self::store::{
+    Builder, CrdtDatastore, Cursor, DagView, Event, From, HeadInfo, HistoryBlock, Info, KeyChanged,
+    Origin, Version,
+};
 
 /// The most bytes that a key may have. A constant, for what merges must be the same everywhere: a
 /// block may carry longer keys, but they take no effect.

@@ -79,8 +79,9 @@ mod tests {
 
     #[test]
     fn what_was_added_can_be_subtracted_in_any_order() {
-        let terms: Vec<[u8; 32]> =
-            (0..20u8).map(|n| StateDigest::term(&Key::new("/k"), &[n])).collect();
+        let terms: Vec<[u8; 32]> = (0..20u8)
+            .map(|n| StateDigest::term(&Key::new("/k"), &[n]))
+            .collect();
         let mut sum = StateDigest::default();
         terms.iter().for_each(|term| sum.add(*term));
         let mut backwards = StateDigest::default();

@@ -1,6 +1,6 @@
 //! A group: the merges and writes that share one commit.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -38,7 +38,7 @@ pub(crate) struct Rules {
 }
 
 /// One thing to do in a group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Work {
     /// A block came.
     Arrive { block: Block, from: Option<Peer> },
@@ -51,7 +51,7 @@ pub(crate) enum Work {
 }
 
 /// A caller's batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Write {
     pub(crate) name: DagName,
     pub(crate) batch: Batch,
@@ -86,14 +86,6 @@ pub struct Receipt {
     pub cid: Option<Cid>,
 }
 
-/// A block that a commit merged.
-#[derive(Debug, Clone)]
-pub(crate) struct MergedBlock {
-    pub(crate) cid: Cid,
-    pub(crate) name: DagName,
-    pub(crate) local: bool,
-}
-
 /// A change of the visible value of a key.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
@@ -108,14 +100,15 @@ pub(crate) struct Change {
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     pub(crate) outcomes: Vec<Outcome>,
-    pub(crate) merged: Vec<MergedBlock>,
+    /// How many blocks merged.
+    pub(crate) merged: usize,
     /// Blocks stored by this commit, merged or pending.
     pub(crate) stored: Vec<Cid>,
     pub(crate) wanted: Vec<(Cid, Option<Peer>)>,
     pub(crate) unwanted: Vec<(Cid, Option<Peer>)>,
     pub(crate) changes: Vec<Change>,
-    /// How many blocks of ours it made.
-    pub(crate) made: u64,
+    /// The last block of ours under each name that was written.
+    pub(crate) local_heads: Vec<(DagName, Block)>,
 }
 
 /// A group in the making.
@@ -170,7 +163,7 @@ impl<'a> Group<'a> {
     pub(crate) async fn run(
         &mut self,
         work: Vec<Work>,
-        wants_of: &dyn Fn(&Peer) -> u64,
+        wants_of: &HashMap<Peer, u64>,
     ) -> Result<()> {
         let mut outcomes: Vec<Option<Outcome>> = work.iter().map(|_| None).collect();
         let mut arrivals: Vec<(usize, Block, Option<Peer>, Result<Node, BlockError>)> = Vec::new();
@@ -188,7 +181,13 @@ impl<'a> Group<'a> {
                     arrivals.push((position, block, from, node));
                 }
                 Work::Write(write) => {
-                    rows.extend(write.batch.ops().iter().map(|op| self.layout.visible(op.key())));
+                    rows.extend(
+                        write
+                            .batch
+                            .ops()
+                            .iter()
+                            .map(|op| self.layout.visible(op.key())),
+                    );
                     writes.push((position, write));
                 }
                 Work::Gap { cid, declared } => {
@@ -205,7 +204,10 @@ impl<'a> Group<'a> {
 
         // An honest block's priority is above its links': in this order most merge at once.
         arrivals.sort_by_key(|(_, block, _, node)| {
-            (node.as_ref().map_or(u64::MAX, |node| node.delta.priority), *block.cid())
+            (
+                node.as_ref().map_or(u64::MAX, |node| node.delta.priority),
+                *block.cid(),
+            )
         });
         for (position, block, from, node) in arrivals {
             let arrival = self.arrive(block, node, from.as_ref(), wants_of).await?;
@@ -228,9 +230,17 @@ impl<'a> Group<'a> {
     }
 
     /// Says that the visible version of `key`, now `before`, may change.
-    pub(super) fn touch(&mut self, key: &Key, before: Option<&Visible>, from: &Option<Option<Peer>>) {
+    pub(super) fn touch(
+        &mut self,
+        key: &Key,
+        before: Option<&Visible>,
+        from: &Option<Option<Peer>>,
+    ) {
         if !self.touched.contains_key(key) {
-            let touched = Touched { before: before.cloned(), from: from.clone() };
+            let touched = Touched {
+                before: before.cloned(),
+                from: from.clone(),
+            };
             self.touched.insert(key.clone(), touched);
         } else if let Some(touched) = self.touched.get_mut(key) {
             touched.from = from.clone();
@@ -259,10 +269,22 @@ impl<'a> Group<'a> {
             if listened {
                 let old = self.value_of(&key, touched.before).await?;
                 let new = self.value_of(&key, after).await?;
-                self.committed.changes.push(Change { key, old, new, from: touched.from });
+                self.committed.changes.push(Change {
+                    key,
+                    old,
+                    new,
+                    from: touched.from,
+                });
             }
         }
-        let Self { stage, layout, state, names, committed, .. } = self;
+        let Self {
+            stage,
+            layout,
+            state,
+            names,
+            committed,
+            ..
+        } = self;
         let mut batch = stage.into_batch();
         if !batch.is_empty() {
             state.write(layout, &names, &mut batch);
@@ -271,9 +293,13 @@ impl<'a> Group<'a> {
     }
 
     async fn value_of(&self, key: &Key, version: Option<Visible>) -> Result<Option<Bytes>> {
-        let Some(version) = version else { return Ok(None) };
+        let Some(version) = version else {
+            return Ok(None);
+        };
         let block = self.layout.block(&version.id.cid(version.format));
-        Ok(Some(read_value(key, &version, || self.stage.peek(&block)).await?))
+        Ok(Some(
+            read_value(key, &version, || self.stage.peek(&block)).await?,
+        ))
     }
 }
 
@@ -290,14 +316,20 @@ impl Write {
         for op in self.batch.ops() {
             let key = op.key();
             if key.len() > crate::MAX_KEY_BYTES {
-                return Err(Error::KeyTooLong { size: key.len(), limit: crate::MAX_KEY_BYTES });
+                return Err(Error::KeyTooLong {
+                    size: key.len(),
+                    limit: crate::MAX_KEY_BYTES,
+                });
             }
             if let Op::Put { value, .. } = op {
                 size += block::put_len(rules.format, key, value.len());
             }
         }
         if size > rules.max_delta_bytes {
-            return Err(Error::DeltaTooLarge { size, limit: rules.max_delta_bytes });
+            return Err(Error::DeltaTooLarge {
+                size,
+                limit: rules.max_delta_bytes,
+            });
         }
         Ok(size)
     }

@@ -25,7 +25,6 @@
 //!
 //! Hashes and numbers are written so that the order of the text is the order of the bytes.
 
-use bytes::Bytes;
 use cid::Cid;
 use data_encoding::BASE32_DNSSEC;
 use datastore_core::Key;
@@ -58,8 +57,11 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(namespace: &Key) -> Self {
-        let namespace =
-            if namespace.is_root() { String::new() } else { namespace.as_str().to_owned() };
+        let namespace = if namespace.is_root() {
+            String::new()
+        } else {
+            namespace.as_str().to_owned()
+        };
         Self { namespace }
     }
 
@@ -247,17 +249,20 @@ pub(crate) fn trailing_id(row: &Key) -> Option<VersionId> {
 /// The number at the end of a row's key.
 pub(crate) fn trailing_number(row: &Key) -> Option<u64> {
     let text = row.as_str();
-    let bytes = BASE32_DNSSEC.decode(text.get(text.len().checked_sub(13)?..)?.as_bytes()).ok()?;
+    let bytes = BASE32_DNSSEC
+        .decode(text.get(text.len().checked_sub(13)?..)?.as_bytes())
+        .ok()?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 fn decode_id(text: &str) -> Option<VersionId> {
-    Some(VersionId(BASE32_DNSSEC.decode(text.as_bytes()).ok()?.try_into().ok()?))
-}
-
-/// The 36 bytes of a CID, as rows keep it.
-pub(crate) fn cid_bytes(cid: &Cid) -> Bytes {
-    Bytes::from(cid.to_bytes())
+    Some(VersionId(
+        BASE32_DNSSEC
+            .decode(text.as_bytes())
+            .ok()?
+            .try_into()
+            .ok()?,
+    ))
 }
 
 fn push_cid(text: &mut String, cid: &Cid) {
@@ -269,7 +274,11 @@ fn push_cid(text: &mut String, cid: &Cid) {
 /// else names.
 fn cid_text(cid: &Cid) -> String {
     let mut text = String::with_capacity(53);
-    text.push(if cid.codec() == Format::DagCbor.codec() { 'c' } else { 'p' });
+    text.push(if cid.codec() == Format::DagCbor.codec() {
+        'c'
+    } else {
+        'p'
+    });
     BASE32_DNSSEC.encode_append(cid.hash().digest(), &mut text);
     text
 }
@@ -314,7 +323,10 @@ mod tests {
         assert!(rows.is_sorted());
         assert_eq!(rows.first().and_then(trailing_cid), Some(a));
         assert_eq!(trailing_number(&layout.log(77)), Some(77));
-        assert_eq!(trailing_id(&layout.hidden(ShortHash::of(b"k"), VersionId([9; 32]))), Some(VersionId([9; 32])));
+        assert_eq!(
+            trailing_id(&layout.hidden(ShortHash::of(b"k"), VersionId([9; 32]))),
+            Some(VersionId([9; 32]))
+        );
     }
 
     #[test]

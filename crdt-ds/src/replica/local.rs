@@ -56,15 +56,18 @@ impl Group<'_> {
         }
         let mut last = BTreeMap::new();
         for (name, draft) in drafts {
-            if let Some(cid) = self.write_draft(&name, draft).await? {
-                last.insert(name, cid);
+            if let Some(block) = self.write_draft(&name, draft).await? {
+                last.insert(name.clone(), *block.cid());
+                self.committed.local_heads.push((name, block));
             }
         }
         // A write that was overtaken under another name is carried by the group's block.
         let any = last.values().next().copied();
         Ok(names
             .iter()
-            .map(|name| Receipt { cid: last.get(name).copied().or(any) })
+            .map(|name| Receipt {
+                cid: last.get(name).copied().or(any),
+            })
             .collect())
     }
 
@@ -76,7 +79,11 @@ impl Group<'_> {
     ) -> Result<()> {
         let Some(visible) = self.visible(&key).await? else {
             if let Some((name, value)) = plan.put {
-                drafts.entry(name).or_default().puts.push(Put { key, value });
+                drafts
+                    .entry(name)
+                    .or_default()
+                    .puts
+                    .push(Put { key, value });
             }
             return Ok(());
         };
@@ -87,12 +94,18 @@ impl Group<'_> {
             }
             draft.visible.push((key.clone(), visible.id));
             if let Some((name, value)) = plan.put {
-                drafts.entry(name).or_default().puts.push(Put { key, value });
+                drafts
+                    .entry(name)
+                    .or_default()
+                    .puts
+                    .push(Put { key, value });
             }
         } else if let Some((name, value)) = plan.put {
             let (hidden, visible) = self.overwritten(&key, &visible, &name, &value).await?;
             let draft = drafts.entry(name).or_default();
-            draft.hidden.extend(hidden.into_iter().map(|id| (key.clone(), id)));
+            draft
+                .hidden
+                .extend(hidden.into_iter().map(|id| (key.clone(), id)));
             draft.visible.extend(visible.map(|id| (key.clone(), id)));
             draft.puts.push(Put { key, value });
         }
@@ -120,15 +133,21 @@ impl Group<'_> {
             {
                 for live in [a, b] {
                     if !values.contains_key(&live.id) {
-                        let value = self.value_in_block(key, live.id, live.version.format).await?.1;
+                        let value = self
+                            .value_in_block(key, live.id, live.version.format)
+                            .await?
+                            .1;
                         values.insert(live.id, value);
                     }
                 }
             }
         }
         live.sort_by(|a, b| {
-            (a.version.priority, values.get(&a.id), a.id)
-                .cmp(&(b.version.priority, values.get(&b.id), b.id))
+            (a.version.priority, values.get(&a.id), a.id).cmp(&(
+                b.version.priority,
+                values.get(&b.id),
+                b.id,
+            ))
         });
         Ok(live)
     }
@@ -144,7 +163,10 @@ impl Group<'_> {
         let priority = self.next_priority(name);
         let visible_live = Live {
             id: visible.id,
-            version: Hidden { format: visible.format, priority: visible.priority },
+            version: Hidden {
+                format: visible.format,
+                priority: visible.priority,
+            },
         };
         let might_win = visible.priority >= priority;
         match self.rules.format {
@@ -158,7 +180,9 @@ impl Group<'_> {
                     let limit = (visible.hidden as usize).min(SWEPT_PER_PUT) as u32;
                     let short = ShortHash::of(key.as_bytes());
                     let rows = self.hidden_versions(short, limit).await?;
-                    rows.into_iter().map(|(id, version)| Live { id, version }).collect()
+                    rows.into_iter()
+                        .map(|(id, version)| Live { id, version })
+                        .collect()
                 };
                 let beaten = hidden
                     .iter()
@@ -198,7 +222,9 @@ impl Group<'_> {
         priority: u64,
         value: &Bytes,
     ) -> Result<bool> {
-        let (block, live_value) = self.value_in_block(key, live.id, live.version.format).await?;
+        let (block, live_value) = self
+            .value_in_block(key, live.id, live.version.format)
+            .await?;
         let same_name = block::decode(&block, &self.rules.network)?.delta.dag_name == *name;
         // Our id is not known yet: on equal values too the other version goes.
         Ok(same_name && (live.version.priority, &live_value) >= (priority, value))
@@ -218,8 +244,12 @@ impl Group<'_> {
 
     /// Cuts a draft into blocks, the tombstones that do not fit in blocks before the last, and merges
     /// them; returns the last.
-    async fn write_draft(&mut self, name: &DagName, draft: Draft) -> Result<Option<Cid>> {
-        let Draft { puts, hidden, visible } = draft;
+    async fn write_draft(&mut self, name: &DagName, draft: Draft) -> Result<Option<Block>> {
+        let Draft {
+            puts,
+            hidden,
+            visible,
+        } = draft;
         let format = self.rules.format;
         let limit = self.rules.max_delta_bytes;
         let base = block::base_len(format, MAX_LINKS, name);
@@ -233,7 +263,10 @@ impl Group<'_> {
         // From the end: what takes effect last stays with the puts.
         let mut chunks: Vec<Vec<(Key, VersionId)>> = vec![Vec::new()];
         while let Some((key, id)) = tombstones.pop() {
-            let same_key = chunks.last().and_then(|chunk| chunk.last()).is_some_and(|(k, _)| *k == key);
+            let same_key = chunks
+                .last()
+                .and_then(|chunk| chunk.last())
+                .is_some_and(|(k, _)| *k == key);
             let needed = if same_key {
                 block::another_id_len(format, &key)
             } else {
@@ -253,7 +286,11 @@ impl Group<'_> {
         let mut puts = Some(puts);
         while let Some(mut chunk) = chunks.pop() {
             chunk.reverse();
-            let puts = if chunks.is_empty() { puts.take().unwrap_or_default() } else { Vec::new() };
+            let puts = if chunks.is_empty() {
+                puts.take().unwrap_or_default()
+            } else {
+                Vec::new()
+            };
             if !puts.is_empty() || !chunk.is_empty() {
                 last = Some(self.write_block(name, puts, chunk).await?);
             }
@@ -267,9 +304,13 @@ impl Group<'_> {
         name: &DagName,
         puts: Vec<Put>,
         tombstones: Vec<(Key, VersionId)>,
-    ) -> Result<Cid> {
-        let links =
-            self.state.names.get(name).map(|state| state.links(MAX_LINKS)).unwrap_or_default();
+    ) -> Result<Block> {
+        let links = self
+            .state
+            .names
+            .get(name)
+            .map(|state| state.links(MAX_LINKS))
+            .unwrap_or_default();
         let mut deletes: Vec<Deletes> = Vec::new();
         let mut positions: HashMap<Key, usize> = HashMap::new();
         for (key, id) in tombstones {
@@ -280,12 +321,20 @@ impl Group<'_> {
             }
         }
         let priority = self.next_priority(name);
-        let mut delta = Delta { priority, dag_name: name.clone(), puts, deletes };
+        let mut delta = Delta {
+            priority,
+            dag_name: name.clone(),
+            puts,
+            deletes,
+        };
         let mut attempt = 0;
         let block = loop {
             let block = self.encode(&links, &delta)?;
             let id = VersionId(block.cid().hash().digest().try_into().unwrap_or_default());
-            if !self.is_doomed(id, delta.puts.iter().map(|put| &put.key)).await? {
+            if !self
+                .is_doomed(id, delta.puts.iter().map(|put| &put.key))
+                .await?
+            {
                 break block;
             }
             // Somebody deleted this very block in advance: make another, above it if one can be.
@@ -304,8 +353,7 @@ impl Group<'_> {
         self.merge(&block, node, None).await?;
         self.release(&cid).await?;
         self.next_sequence += 1;
-        self.committed.made += 1;
-        Ok(cid)
+        Ok(block)
     }
 
     fn encode(&self, links: &[Cid], delta: &Delta) -> Result<Block> {
@@ -333,7 +381,9 @@ fn plan(writes: Vec<Write>) -> Vec<(Key, Plan)> {
                 plans.push((op.key().clone(), Plan::default()));
                 plans.len() - 1
             });
-            let Some((_, plan)) = plans.get_mut(position) else { continue };
+            let Some((_, plan)) = plans.get_mut(position) else {
+                continue;
+            };
             match op {
                 Op::Put { value, .. } => plan.put = Some((name.clone(), value)),
                 Op::Delete { .. } => {

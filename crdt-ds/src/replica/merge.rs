@@ -5,7 +5,7 @@ use imbl::OrdSet;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::group::{Group, MergedBlock};
+use super::group::Group;
 use super::state::{GapRow, LogRow, encode_head};
 use crate::Result;
 use crate::block::{Block, DagName, Format, Node, VersionId};
@@ -21,15 +21,21 @@ impl Group<'_> {
     /// their ids, heads by who links whom, sums by addition.
     pub(super) async fn merge(&mut self, block: &Block, node: Node, from: From<'_>) -> Result<()> {
         let cid = *block.cid();
-        let Some(id) = VersionId::of(&cid) else { return Ok(()) };
+        let Some(id) = VersionId::of(&cid) else {
+            return Ok(());
+        };
         let format = Format::of(&cid)?;
         let name = node.delta.dag_name.clone();
         let priority = node.delta.priority;
 
+        self.committed.merged += 1;
         self.append_to_log(&cid);
-        self.stage.put(self.layout.index(&name, priority, &cid), Vec::new());
-        self.state.raise_clock(priority, format != self.rules.format);
-        self.replace_heads(&cid, &node.links, &name, priority, from.is_none()).await?;
+        self.stage
+            .put(self.layout.index(&name, priority, &cid), Vec::new());
+        self.state
+            .raise_clock(priority, format != self.rules.format);
+        self.replace_heads(&cid, &node.links, &name, priority, from.is_none())
+            .await?;
 
         let from = from.map(|peer| peer.cloned());
         let dead = self.take_kept(id).await?;
@@ -38,10 +44,10 @@ impl Group<'_> {
         }
         for put in &node.delta.puts {
             if !dead.contains(&put.key) {
-                self.add_version(&put.key, block, id, format, priority, &put.value, &from).await?;
+                self.add_version(&put.key, block, id, format, priority, &put.value, &from)
+                    .await?;
             }
         }
-        self.committed.merged.push(MergedBlock { cid, name, local: from.is_none() });
         Ok(())
     }
 
@@ -53,7 +59,10 @@ impl Group<'_> {
             .finalize()
             .into();
         self.state.log_hash = hash;
-        self.stage.put(self.layout.log(self.state.sequence), LogRow::encode(cid, &hash));
+        self.stage.put(
+            self.layout.log(self.state.sequence),
+            LogRow::encode(cid, &hash),
+        );
     }
 
     /// INVARIANT 4: a link of the same name is no head any more; the block is one, unless a merged
@@ -87,7 +96,8 @@ impl Group<'_> {
         }
         let is_head = !linked_by.is_some_and(|names| names.contains(name));
         if is_head && self.state.add_head(name, *cid, priority) {
-            self.stage.put(self.layout.head(name, cid), encode_head(priority));
+            self.stage
+                .put(self.layout.head(name, cid), encode_head(priority));
         }
         let state = self.state.names.entry(name.clone()).or_default();
         state.blocks += 1;
@@ -101,7 +111,9 @@ impl Group<'_> {
     async fn add_gap(&mut self, link: &Cid, name: &DagName) -> Result<()> {
         let names = self.state.gaps.entry(*link).or_insert_with(OrdSet::new);
         if names.insert(name.clone()).is_none() {
-            let row = GapRow { names: names.iter().map(|name| name.as_str().to_owned()).collect() };
+            let row = GapRow {
+                names: names.iter().map(|name| name.as_str().to_owned()).collect(),
+            };
             self.stage.put(self.layout.gap(link), row.encode_to_vec());
         }
         self.want_unless_stored(link, None).await
@@ -115,10 +127,11 @@ impl Group<'_> {
     /// Whether a block of either format with this multihash is merged.
     pub(super) async fn is_merged_id(&self, id: VersionId) -> Result<bool> {
         Ok(self.is_merged(&id.cid(self.rules.format)).await?
-            || self.is_merged(&id.cid(match self.rules.format {
-                Format::DagCbor => Format::DagPb,
-                Format::DagPb => Format::DagCbor,
-            }))
-            .await?)
+            || self
+                .is_merged(&id.cid(match self.rules.format {
+                    Format::DagCbor => Format::DagPb,
+                    Format::DagPb => Format::DagCbor,
+                }))
+                .await?)
     }
 }

@@ -24,13 +24,10 @@ mod state;
 mod version;
 mod versions;
 
-pub(crate) use self::group::{
-    Arrival, Change, Committed, Group, MergedBlock, Outcome, Rules, Work, Write,
-};
 pub use self::group::Receipt;
-pub(crate) use self::layout::{Layout, trailing_cid};
+pub(crate) use self::group::{Arrival, Change, Committed, Outcome, Rules, Work, Write};
+pub(crate) use self::layout::Layout;
 pub(crate) use self::open::{Draws, Identity, Replica};
-pub(crate) use self::pending::{PendingRow, WantReason, WantRow};
-pub(crate) use self::state::{LogRow, State, Sums};
-pub(crate) use self::version::{Value, Visible};
+pub(crate) use self::state::{LogRow, State};
+pub(crate) use self::version::Visible;
 pub(crate) use self::versions::{live_versions, read_value};

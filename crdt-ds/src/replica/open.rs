@@ -13,6 +13,7 @@ use super::layout::{LAYOUT_VERSION, Layout, trailing_cid};
 use super::pending::{WantReason, WantRow};
 use super::state::State;
 use crate::block::Format;
+use crate::store::Cursor;
 use crate::sync::Peer;
 use crate::{Error, Result};
 
@@ -92,12 +93,17 @@ impl Replica {
                     network: rules.network.clone(),
                     store_id: draws.store_id.to_vec(),
                 };
-                store.put(&layout.identity(), row.encode_to_vec().into()).await?;
+                store
+                    .put(&layout.identity(), row.encode_to_vec().into())
+                    .await?;
                 draws.store_id
             }
         };
         let generation = take_clean_mark(&*store, &layout, &namespace).await?;
-        let identity = Identity { store_id, generation: generation.unwrap_or(draws.generation) };
+        let identity = Identity {
+            store_id,
+            generation: generation.unwrap_or(draws.generation),
+        };
         let state = State::load(&*store, &layout).await?;
         let mut replica = Self {
             store,
@@ -138,6 +144,19 @@ impl Replica {
         &self.state
     }
 
+    /// Where the merge log ends.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            sequence: self.state.sequence,
+            hash: self.state.log_hash,
+        }
+    }
+
+    /// From now on memory and disk may differ: no more work until the store is opened again.
+    pub(crate) fn set_unsure(&mut self) {
+        self.unsure = true;
+    }
+
     /// Does `work` as one commit.
     ///
     /// INVARIANT 2: nothing of it is seen unless all of it is stored. After an error nothing changed,
@@ -159,9 +178,7 @@ impl Replica {
             now_us,
             self.next_sequence,
         );
-        let wants_by_peer = &self.wants_by_peer;
-        let wants_of = |peer: &Peer| wants_by_peer.get(peer).copied().unwrap_or(0);
-        let done = group.run(work, &wants_of).await;
+        let done = group.run(work, &self.wants_by_peer).await;
         self.next_sequence = group.next_sequence;
         done?;
         let end = group.finish(listened).await?;
@@ -238,14 +255,20 @@ impl Replica {
         if self.unsure {
             return Ok(());
         }
-        let Some(instance) = self.store.extras().instance else { return Ok(()) };
-        let Some(mark) = instance.set_mark().await? else { return Ok(()) };
+        let Some(instance) = self.store.extras().instance else {
+            return Ok(());
+        };
+        let Some(mark) = instance.set_mark().await? else {
+            return Ok(());
+        };
         let row = CleanRow {
             namespace: self.namespace.as_str().to_owned(),
             mark: mark.to_vec(),
             generation: self.identity.generation.to_vec(),
         };
-        self.store.put(&self.layout.clean_mark(), row.encode_to_vec().into()).await?;
+        self.store
+            .put(&self.layout.clean_mark(), row.encode_to_vec().into())
+            .await?;
         self.store.sync(&self.namespace).await?;
         Ok(())
     }
@@ -260,7 +283,10 @@ impl WantRow {
 
 fn check_identity(row: &IdentityRow, rules: &Rules) -> Result<()> {
     if row.layout != LAYOUT_VERSION {
-        return Err(Error::UnknownLayout { version: row.layout, known: LAYOUT_VERSION });
+        return Err(Error::UnknownLayout {
+            version: row.layout,
+            known: LAYOUT_VERSION,
+        });
     }
     if row.format != rules.format.name() {
         let stored = match row.format.as_str() {
@@ -268,7 +294,10 @@ fn check_identity(row: &IdentityRow, rules: &Rules) -> Result<()> {
             "dag-pb" => Format::DagPb,
             _ => return Err(Error::damaged("the row that says what the store is")),
         };
-        return Err(Error::OtherFormat { stored, given: rules.format });
+        return Err(Error::OtherFormat {
+            stored,
+            given: rules.format,
+        });
     }
     if row.network != rules.network {
         return Err(Error::OtherNetwork {
@@ -287,7 +316,9 @@ async fn take_clean_mark(
     namespace: &Key,
 ) -> Result<Option<[u8; 8]>> {
     let row = layout.clean_mark();
-    let Some(bytes) = store.get(&row).await? else { return Ok(None) };
+    let Some(bytes) = store.get(&row).await? else {
+        return Ok(None);
+    };
     let mut generation = None;
     if let Ok(clean) = CleanRow::decode(bytes)
         && let Some(instance) = store.extras().instance

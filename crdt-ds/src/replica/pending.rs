@@ -3,6 +3,8 @@
 //! INVARIANT 3: a block merges when each of its links is merged or a gap. Until then it is pending,
 //! and what it misses is wanted, both on disk: a cut fetch goes on where it stopped.
 
+use std::collections::HashMap;
+
 use cid::Cid;
 use datastore_core::{DatastoreExt, Query};
 use futures::TryStreamExt;
@@ -75,7 +77,7 @@ impl Group<'_> {
         block: Block,
         node: Result<Node, BlockError>,
         from: Option<&Peer>,
-        wants_of: &dyn Fn(&Peer) -> u64,
+        wants_of: &HashMap<Peer, u64>,
     ) -> Result<Arrival> {
         let cid = *block.cid();
         // A store that writes DAG-PB never takes what Go could not follow.
@@ -86,7 +88,8 @@ impl Group<'_> {
         let stored = self.stage.has(&self.layout.block(&cid)).await?;
         if stored && (known.is_some_and(|row| row.body) || known.is_none()) {
             if self.unwant(&cid).await? {
-                self.stage.put(self.layout.block(&cid), block.bytes().clone());
+                self.stage
+                    .put(self.layout.block(&cid), block.bytes().clone());
             }
             return Ok(Arrival::Known);
         }
@@ -109,11 +112,13 @@ impl Group<'_> {
             self.release(&cid).await?;
             return Ok(Arrival::Merged);
         }
-        self.pend(&block, &node, known, missing, from, wants_of).await
+        self.pend(&block, &node, known, missing, from, wants_of)
+            .await
     }
 
     pub(super) fn store_block(&mut self, block: &Block) {
-        self.stage.put(self.layout.block(block.cid()), block.bytes().clone());
+        self.stage
+            .put(self.layout.block(block.cid()), block.bytes().clone());
         self.committed.stored.push(*block.cid());
     }
 
@@ -141,7 +146,10 @@ impl Group<'_> {
             return Ok(false);
         }
         Ok(self.rules.newest_first
-            || self.want_row(link).await?.is_some_and(|row| row.reason() == WantReason::Malformed))
+            || self
+                .want_row(link)
+                .await?
+                .is_some_and(|row| row.reason() == WantReason::Malformed))
     }
 
     async fn pend(
@@ -151,7 +159,7 @@ impl Group<'_> {
         known: Option<PendingRow>,
         missing: Vec<Cid>,
         from: Option<&Peer>,
-        wants_of: &dyn Fn(&Peer) -> u64,
+        wants_of: &HashMap<Peer, u64>,
     ) -> Result<Arrival> {
         let cid = *block.cid();
         if known.is_none() {
@@ -159,7 +167,8 @@ impl Group<'_> {
             let wanted = self.want_row(&cid).await?.is_some();
             let room = self.state.sums.pending < self.rules.max_pending
                 && from.is_none_or(|peer| {
-                    wants_of(peer) + (missing.len() as u64) <= self.rules.max_wants_per_peer
+                    wants_of.get(peer).copied().unwrap_or(0) + (missing.len() as u64)
+                        <= self.rules.max_wants_per_peer
                 });
             if !wanted && !room {
                 return Ok(Arrival::NoRoom);
@@ -180,7 +189,8 @@ impl Group<'_> {
         self.put_pending(&cid, row);
         if row.body {
             self.store_block(block);
-            self.stage.put(self.layout.body(row.priority, &cid), Vec::new());
+            self.stage
+                .put(self.layout.body(row.priority, &cid), Vec::new());
             self.state.sums.bodies += 1;
         }
         Ok(Arrival::Pending)
@@ -196,7 +206,12 @@ impl Group<'_> {
         self.unwant(&cid).await?;
         self.put_pending(
             &cid,
-            PendingRow { missing: 1, priority: 0, body: true, unknown_version: true },
+            PendingRow {
+                missing: 1,
+                priority: 0,
+                body: true,
+                unknown_version: true,
+            },
         );
         self.store_block(block);
         self.stage.put(self.layout.body(0, &cid), Vec::new());
@@ -218,7 +233,9 @@ impl Group<'_> {
             .keys_only()
             .limit(VICTIMS_PER_READ);
         for entry in self.stage.store().query_all(query).await? {
-            let Some(cid) = trailing_cid(&entry.key) else { continue };
+            let Some(cid) = trailing_cid(&entry.key) else {
+                continue;
+            };
             if !self.stage.has(&entry.key).await? {
                 continue;
             }
@@ -239,7 +256,9 @@ impl Group<'_> {
 
     /// A malformed block is neither stored nor fetched again; in DAG-PB those above it need not wait.
     async fn refuse(&mut self, cid: &Cid) -> Result<()> {
-        let Some(mut row) = self.want_row(cid).await? else { return Ok(()) };
+        let Some(mut row) = self.want_row(cid).await? else {
+            return Ok(());
+        };
         row.set_reason(WantReason::Malformed);
         self.stage.put(self.layout.wanted(cid), row.encode_to_vec());
         self.committed.unwanted.push((*cid, row.asker()));
@@ -273,7 +292,9 @@ impl Group<'_> {
                 let damaged = || Error::damaged(format!("the row {edge} of a waiting block"));
                 let cid = trailing_cid(edge).ok_or_else(damaged)?;
                 // It may have merged meanwhile, under a rule that needs no link.
-                let Some(mut row) = self.pending_row(&cid).await? else { continue };
+                let Some(mut row) = self.pending_row(&cid).await? else {
+                    continue;
+                };
                 row.missing = row.missing.saturating_sub(1);
                 self.put_pending(&cid, row);
                 match (row.missing, row.body) {
@@ -292,17 +313,28 @@ impl Group<'_> {
     pub(super) async fn merge_ready(&mut self) -> Result<()> {
         let limit = self.rules.max_merges;
         if self.state.sums.ready > 0 {
-            let rows = self.stage.children(&self.layout.ready_root(), limit).await?;
+            let rows = self
+                .stage
+                .children(&self.layout.ready_root(), limit)
+                .await?;
             for (row, _) in rows {
                 self.ready.extend(trailing_cid(&row));
                 self.stage.delete(row);
                 self.state.sums.ready -= 1;
             }
         }
-        while self.committed.merged.len() < limit {
-            let Some(cid) = self.ready.pop_front() else { break };
-            let Some(row) = self.pending_row(&cid).await? else { continue };
-            let bytes = self.stage.peek(&self.layout.block(&cid)).await?.unwrap_or_default();
+        while self.committed.merged < limit {
+            let Some(cid) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(row) = self.pending_row(&cid).await? else {
+                continue;
+            };
+            let bytes = self
+                .stage
+                .peek(&self.layout.block(&cid))
+                .await?
+                .unwrap_or_default();
             let block = Block::verify(&cid, bytes);
             match block.and_then(|block| Ok((block::decode(&block, &self.rules.network)?, block))) {
                 Ok((node, block)) => {
@@ -362,7 +394,8 @@ impl Group<'_> {
     }
 
     fn put_pending(&mut self, cid: &Cid, row: PendingRow) {
-        self.stage.put(self.layout.pending(cid), row.encode_to_vec());
+        self.stage
+            .put(self.layout.pending(cid), row.encode_to_vec());
     }
 
     async fn want_row(&self, cid: &Cid) -> Result<Option<WantRow>> {
@@ -375,7 +408,11 @@ impl Group<'_> {
             .map_err(|_| Error::damaged(format!("the wanted row of {cid}")))
     }
 
-    pub(super) async fn want_unless_stored(&mut self, cid: &Cid, peer: Option<&Peer>) -> Result<()> {
+    pub(super) async fn want_unless_stored(
+        &mut self,
+        cid: &Cid,
+        peer: Option<&Peer>,
+    ) -> Result<()> {
         // A pending block is stored, or will be wanted when its turn comes.
         if self.stage.has(&self.layout.block(cid)).await? || self.is_pending(cid).await? {
             return Ok(());
@@ -391,12 +428,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    async fn want_for(
-        &mut self,
-        cid: &Cid,
-        peer: Option<&Peer>,
-        reason: WantReason,
-    ) -> Result<()> {
+    async fn want_for(&mut self, cid: &Cid, peer: Option<&Peer>, reason: WantReason) -> Result<()> {
         if self.want_row(cid).await?.is_none() {
             let row = WantRow {
                 since_ms: self.now_us / 1000,
@@ -412,7 +444,9 @@ impl Group<'_> {
 
     /// Ends a want; tells whether there was one.
     pub(super) async fn unwant(&mut self, cid: &Cid) -> Result<bool> {
-        let Some(row) = self.want_row(cid).await? else { return Ok(false) };
+        let Some(row) = self.want_row(cid).await? else {
+            return Ok(false);
+        };
         self.stage.delete(self.layout.wanted(cid));
         self.state.sums.wanted -= 1;
         self.committed.unwanted.push((*cid, row.asker()));
@@ -445,7 +479,7 @@ impl Group<'_> {
             let cid = *block.cid();
             self.drop_body(&cid, row);
             self.forget_pending(&cid, Some(PendingRow { body: false, ..row }));
-            self.arrive(block, node, None, &|_| 0).await?;
+            self.arrive(block, node, None, &HashMap::new()).await?;
         }
         self.merge_ready().await
     }

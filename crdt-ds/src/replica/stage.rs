@@ -26,7 +26,10 @@ struct Row {
 
 impl<'a> Stage<'a> {
     pub(crate) fn new(store: &'a dyn Datastore) -> Self {
-        Self { store, rows: BTreeMap::new() }
+        Self {
+            store,
+            rows: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn store(&self) -> &'a dyn Datastore {
@@ -35,11 +38,21 @@ impl<'a> Stage<'a> {
 
     /// Reads rows that will be asked for, in one go.
     pub(crate) async fn prefetch(&mut self, keys: Vec<Key>) -> Result<()> {
-        let keys: Vec<Key> = keys.into_iter().filter(|key| !self.rows.contains_key(key)).collect();
+        let keys: Vec<Key> = keys
+            .into_iter()
+            .filter(|key| !self.rows.contains_key(key))
+            .collect();
         let values = self.store.get_many(&keys).await?;
         for (key, value) in keys.into_iter().zip(values) {
             let absent_below = value.is_none();
-            self.rows.insert(key, Row { value, written: false, absent_below });
+            self.rows.insert(
+                key,
+                Row {
+                    value,
+                    written: false,
+                    absent_below,
+                },
+            );
         }
         Ok(())
     }
@@ -49,7 +62,11 @@ impl<'a> Stage<'a> {
             return Ok(row.value.clone());
         }
         let value = self.store.get(key).await?;
-        let row = Row { value: value.clone(), written: false, absent_below: value.is_none() };
+        let row = Row {
+            value: value.clone(),
+            written: false,
+            absent_below: value.is_none(),
+        };
         self.rows.insert(key.clone(), row);
         Ok(value)
     }
@@ -80,7 +97,14 @@ impl<'a> Stage<'a> {
     fn write(&mut self, key: Key, value: Option<Bytes>) {
         let absent_below = self.rows.get(&key).is_some_and(|row| row.absent_below);
         let written = value.is_some() || !absent_below;
-        self.rows.insert(key, Row { value, written, absent_below });
+        self.rows.insert(
+            key,
+            Row {
+                value,
+                written,
+                absent_below,
+            },
+        );
     }
 
     /// The rows that are strict children of `parent`, in key order, at most `limit`.
@@ -91,8 +115,9 @@ impl<'a> Stage<'a> {
             .range::<Key, _>((Bound::Excluded(parent), Bound::Unbounded))
             .take_while(|(key, _)| parent.is_ancestor_of(key))
             .collect();
-        let query =
-            Query::new().prefix(parent.clone()).limit(limit.saturating_add(staged.len()));
+        let query = Query::new()
+            .prefix(parent.clone())
+            .limit(limit.saturating_add(staged.len()));
         let mut rows: BTreeMap<Key, Bytes> = self
             .store
             .query_all(query)

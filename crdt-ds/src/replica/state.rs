@@ -73,7 +73,11 @@ pub(crate) struct Head {
 
 impl NameState {
     pub(crate) fn height(&self) -> u64 {
-        self.heads.values().map(|head| head.priority).max().unwrap_or(0)
+        self.heads
+            .values()
+            .map(|head| head.priority)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The heads to build on, at most `limit`: first the one above our own last block, then by
@@ -82,7 +86,10 @@ impl NameState {
         let mut heads: Vec<(&Cid, &Head)> = self.heads.iter().collect();
         if heads.len() > limit {
             heads.sort_by_key(|(cid, head)| {
-                (Some(*cid) != self.own.as_ref(), std::cmp::Reverse(head.priority))
+                (
+                    Some(*cid) != self.own.as_ref(),
+                    std::cmp::Reverse(head.priority),
+                )
             });
             heads.truncate(limit);
         }
@@ -92,8 +99,12 @@ impl NameState {
 
 impl State {
     pub(crate) fn history_digest(&self, name: &DagName) -> [u8; 32] {
-        let heads: Vec<&Cid> =
-            self.names.get(name).into_iter().flat_map(|state| state.heads.keys()).collect();
+        let heads: Vec<&Cid> = self
+            .names
+            .get(name)
+            .into_iter()
+            .flat_map(|state| state.heads.keys())
+            .collect();
         let gaps: Vec<&Cid> = self
             .gaps
             .iter()
@@ -112,14 +123,21 @@ impl State {
     }
 
     pub(crate) fn is_head(&self, name: &DagName, cid: &Cid) -> bool {
-        self.names.get(name).is_some_and(|state| state.heads.contains_key(cid))
+        self.names
+            .get(name)
+            .is_some_and(|state| state.heads.contains_key(cid))
     }
 
     /// Adds a head, and tells whether it needs a row of its own.
     pub(crate) fn add_head(&mut self, name: &DagName, cid: Cid, priority: u64) -> bool {
         let state = self.names.entry(name.clone()).or_default();
         let spilled = state.inline >= INLINE_HEADS;
-        if state.heads.insert(cid, Head { priority, spilled }).is_none() && !spilled {
+        if state
+            .heads
+            .insert(cid, Head { priority, spilled })
+            .is_none()
+            && !spilled
+        {
             state.inline += 1;
         }
         spilled
@@ -146,7 +164,16 @@ impl State {
     }
 
     fn encode(&self) -> Bytes {
-        let Sums { keys, hidden, kept, pending, bodies, ready, wanted, unknown } = self.sums;
+        let Sums {
+            keys,
+            hidden,
+            kept,
+            pending,
+            bodies,
+            ready,
+            wanted,
+            unknown,
+        } = self.sums;
         StateRow {
             sequence: self.sequence,
             log_hash: self.log_hash.to_vec(),
@@ -165,9 +192,18 @@ impl State {
         .into()
     }
 
+    /// The merge log's last sequence number in a stored row of the state.
+    pub(crate) fn sequence_of(row: Option<Bytes>) -> Result<u64> {
+        let Some(row) = row else { return Ok(0) };
+        let row = StateRow::decode(row).map_err(|_| Error::damaged("the state row"))?;
+        Ok(row.sequence)
+    }
+
     /// Reads the state of a store; the default one where there is none yet.
     pub(crate) async fn load(store: &dyn Datastore, layout: &Layout) -> Result<Self> {
-        let Some(row) = store.get(&layout.state()).await? else { return Ok(Self::default()) };
+        let Some(row) = store.get(&layout.state()).await? else {
+            return Ok(Self::default());
+        };
         let damaged = || Error::damaged("the state row");
         let row = StateRow::decode(row).map_err(|_| damaged())?;
         let mut state = Self {
@@ -197,9 +233,13 @@ impl State {
             state.names.insert(name, name_state);
         }
         for (key, row) in read_rows(store, layout.gap_root()).await? {
-            let names = GapRow::decode(row).map_err(|_| Error::damaged("a gap row"))?.names;
+            let names = GapRow::decode(row)
+                .map_err(|_| Error::damaged("a gap row"))?
+                .names;
             let cid = trailing_cid(&key).ok_or_else(|| Error::damaged("a gap row's key"))?;
-            state.gaps.insert(cid, names.into_iter().map(DagName::new).collect());
+            state
+                .gaps
+                .insert(cid, names.into_iter().map(DagName::new).collect());
         }
         for (key, _) in read_rows(store, layout.declared_root()).await? {
             state.declared.extend(trailing_cid(&key));
@@ -210,7 +250,10 @@ impl State {
 
 async fn read_rows(store: &dyn Datastore, parent: Key) -> Result<Vec<(Key, Bytes)>> {
     let entries = store.query_all(Query::new().prefix(parent)).await?;
-    Ok(entries.into_iter().map(|entry| (entry.key, entry.value.unwrap_or_default())).collect())
+    Ok(entries
+        .into_iter()
+        .map(|entry| (entry.key, entry.value.unwrap_or_default()))
+        .collect())
 }
 
 impl NameState {
@@ -223,7 +266,10 @@ impl NameState {
                 .heads
                 .iter()
                 .filter(|(_, head)| !head.spilled)
-                .map(|(cid, head)| HeadRow { cid: cid.to_bytes(), priority: head.priority })
+                .map(|(cid, head)| HeadRow {
+                    cid: cid.to_bytes(),
+                    priority: head.priority,
+                })
                 .collect(),
             spilled: (self.heads.len() - self.inline) as u64,
         }
@@ -235,10 +281,20 @@ impl NameState {
     fn decode(key: &Key, row: Bytes) -> Result<(DagName, Self, u64)> {
         let damaged = || Error::damaged(format!("the DAG name row {key}"));
         let row = NameRow::decode(row).map_err(|_| damaged())?;
-        let mut state = Self { blocks: row.blocks, inline: row.heads.len(), ..Self::default() };
+        let mut state = Self {
+            blocks: row.blocks,
+            inline: row.heads.len(),
+            ..Self::default()
+        };
         for head in row.heads {
             let cid = Cid::try_from(head.cid.as_slice()).map_err(|_| damaged())?;
-            state.heads.insert(cid, Head { priority: head.priority, spilled: false });
+            state.heads.insert(
+                cid,
+                Head {
+                    priority: head.priority,
+                    spilled: false,
+                },
+            );
         }
         if !row.own.is_empty() {
             state.own = Some(Cid::try_from(row.own.as_slice()).map_err(|_| damaged())?);
@@ -252,13 +308,21 @@ impl NameState {
         layout: &Layout,
         name: &DagName,
     ) -> Result<()> {
-        let mut rows = store.query(Query::new().prefix(layout.heads_of(name))).await?;
+        let mut rows = store
+            .query(Query::new().prefix(layout.heads_of(name)))
+            .await?;
         while let Some(entry) = rows.try_next().await? {
             let damaged = || Error::damaged(format!("the head row {}", entry.key));
             let cid = trailing_cid(&entry.key).ok_or_else(damaged)?;
             let priority = entry.value.as_deref().and_then(|row| row.try_into().ok());
             let priority = u64::from_be_bytes(priority.ok_or_else(damaged)?);
-            self.heads.insert(cid, Head { priority, spilled: true });
+            self.heads.insert(
+                cid,
+                Head {
+                    priority,
+                    spilled: true,
+                },
+            );
         }
         Ok(())
     }

@@ -15,7 +15,11 @@ pub(crate) enum Value {
     /// In the row.
     Inline(Bytes),
     /// In its block: large values are stored once.
-    InBlock { offset: u32, length: u32, term: [u8; 32] },
+    InBlock {
+        offset: u32,
+        length: u32,
+        term: [u8; 32],
+    },
 }
 
 /// The visible version of a key.
@@ -47,7 +51,11 @@ impl Visible {
         row.put_u32(self.hidden);
         match &self.value {
             Value::Inline(value) => row.put_slice(value),
-            Value::InBlock { offset, length, term } => {
+            Value::InBlock {
+                offset,
+                length,
+                term,
+            } => {
                 row.put_u32(*offset);
                 row.put_u32(*length);
                 row.put_slice(term);
@@ -75,7 +83,13 @@ impl Visible {
                 term: fields.take().ok_or_else(damaged)?,
             }
         };
-        Ok(Self { id, format: flag_format(flags), priority, hidden, value })
+        Ok(Self {
+            id,
+            format: flag_format(flags),
+            priority,
+            hidden,
+            value,
+        })
     }
 
     /// The term of the key and this value in the state digest.
@@ -121,10 +135,7 @@ impl Hidden {
 
 /// Which of two versions of a key wins: the higher priority, then the greater value by bytes, then
 /// the greater id (go-ds-crdt's rule). Never equal for different versions, so every replica agrees.
-pub(crate) fn rank(
-    a: (u64, &[u8], VersionId),
-    b: (u64, &[u8], VersionId),
-) -> Ordering {
+pub(crate) fn rank(a: (u64, &[u8], VersionId), b: (u64, &[u8], VersionId)) -> Ordering {
     a.cmp(&b)
 }
 
@@ -136,7 +147,11 @@ fn format_flag(format: Format) -> u8 {
 }
 
 fn flag_format(flags: u8) -> Format {
-    if flags & DAG_PB == 0 { Format::DagCbor } else { Format::DagPb }
+    if flags & DAG_PB == 0 {
+        Format::DagCbor
+    } else {
+        Format::DagPb
+    }
 }
 
 /// Takes fields of fixed length off the front of a row.
@@ -166,7 +181,11 @@ mod tests {
         };
         let in_block = Visible {
             format: Format::DagCbor,
-            value: Value::InBlock { offset: 9, length: 70_000, term: [5; 32] },
+            value: Value::InBlock {
+                offset: 9,
+                length: 70_000,
+                term: [5; 32],
+            },
             ..inline.clone()
         };
         for version in [inline, in_block] {
@@ -174,7 +193,10 @@ mod tests {
             assert_eq!(Visible::decode(&key, &row).unwrap(), version);
             assert!(Visible::decode(&key, &row.slice(..40)).is_err());
         }
-        let hidden = Hidden { format: Format::DagPb, priority: 8 };
+        let hidden = Hidden {
+            format: Format::DagPb,
+            priority: 8,
+        };
         assert_eq!(Hidden::decode(&hidden.encode()), Some(hidden));
     }
 

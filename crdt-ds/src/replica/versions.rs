@@ -18,7 +18,10 @@ use crate::{Error, MAX_KEY_BYTES, Result};
 
 impl Group<'_> {
     /// Adds a version that is not deleted.
-    #[allow(clippy::too_many_arguments, reason = "each is a property of the version")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a property of the version"
+    )]
     pub(super) async fn add_version(
         &mut self,
         key: &Key,
@@ -36,16 +39,32 @@ impl Group<'_> {
         let visible = self.visible(key).await?;
         self.touch(key, visible.as_ref(), from);
         let value = self.place_value(key, block, value);
-        let mut new = Visible { id, format, priority, hidden: 0, value };
+        let mut new = Visible {
+            id,
+            format,
+            priority,
+            hidden: 0,
+            value,
+        };
         match visible {
             None => {}
             Some(old) if self.beats(key, &new, &old).await? => {
                 new.hidden = old.hidden + 1;
-                self.hide(key, old.id, Hidden { format: old.format, priority: old.priority });
+                self.hide(
+                    key,
+                    old.id,
+                    Hidden {
+                        format: old.format,
+                        priority: old.priority,
+                    },
+                );
             }
             Some(old) => {
                 self.hide(key, id, Hidden { format, priority });
-                new = Visible { hidden: old.hidden + 1, ..old };
+                new = Visible {
+                    hidden: old.hidden + 1,
+                    ..old
+                };
             }
         }
         self.stage.put(self.layout.visible(key), new.encode());
@@ -80,7 +99,9 @@ impl Group<'_> {
                 self.keep_tombstone(key, short, *id).await?;
             }
         }
-        let Some(mut version) = visible else { return Ok(()) };
+        let Some(mut version) = visible else {
+            return Ok(());
+        };
         if kills_visible {
             self.touch(key, Some(&version), from);
             self.promote(key, short, hidden).await
@@ -131,7 +152,13 @@ impl Group<'_> {
         };
         let (block, value) = self.value_in_block(key, id, format).await?;
         let value = self.place_value(key, &block, &value);
-        let visible = Visible { id, format, priority, hidden: hidden - 1, value };
+        let visible = Visible {
+            id,
+            format,
+            priority,
+            hidden: hidden - 1,
+            value,
+        };
         self.stage.put(self.layout.visible(key), visible.encode());
         self.stage.delete(self.layout.hidden(short, id));
         self.state.sums.hidden -= 1;
@@ -143,8 +170,13 @@ impl Group<'_> {
         short: ShortHash,
         limit: u32,
     ) -> Result<Vec<(VersionId, Hidden)>> {
-        let rows = self.stage.children(&self.layout.hidden_of(short), limit as usize).await?;
-        rows.iter().map(|(row, value)| decode_hidden(row, value)).collect()
+        let rows = self
+            .stage
+            .children(&self.layout.hidden_of(short), limit as usize)
+            .await?;
+        rows.iter()
+            .map(|(row, value)| decode_hidden(row, value))
+            .collect()
     }
 
     fn hide(&mut self, key: &Key, id: VersionId, version: Hidden) {
@@ -175,11 +207,21 @@ impl Group<'_> {
         format: Format,
     ) -> Result<(Block, Bytes)> {
         let cid = id.cid(format);
-        let damaged = || Error::damaged(format!("the block {cid}, which holds a version of {key},"));
-        let bytes = self.stage.peek(&self.layout.block(&cid)).await?.ok_or_else(damaged)?;
+        let damaged =
+            || Error::damaged(format!("the block {cid}, which holds a version of {key},"));
+        let bytes = self
+            .stage
+            .peek(&self.layout.block(&cid))
+            .await?
+            .ok_or_else(damaged)?;
         let block = Block::trusted(cid, bytes);
         let node = block::decode(&block, &self.rules.network)?;
-        let put = node.delta.puts.into_iter().find(|put| put.key == *key).ok_or_else(damaged)?;
+        let put = node
+            .delta
+            .puts
+            .into_iter()
+            .find(|put| put.key == *key)
+            .ok_or_else(damaged)?;
         Ok((block, put.value))
     }
 
@@ -212,7 +254,11 @@ impl Group<'_> {
         if self.state.sums.kept == 0 {
             return Ok(keys);
         }
-        for (row, key) in self.stage.children(&self.layout.kept_of(id), usize::MAX).await? {
+        for (row, key) in self
+            .stage
+            .children(&self.layout.kept_of(id), usize::MAX)
+            .await?
+        {
             self.stage.delete(row);
             self.state.sums.kept -= 1;
             keys.insert(Key::from_utf8(key)?);
@@ -256,7 +302,9 @@ where
                 Some(bytes) if bytes.len() >= start + length => {
                     Ok(bytes.slice(start..start + length))
                 }
-                _ => Err(Error::damaged(format!("the block that holds the value of {key}"))),
+                _ => Err(Error::damaged(format!(
+                    "the block that holds the value of {key}"
+                ))),
             }
         }
     }
@@ -271,7 +319,9 @@ pub(crate) async fn live_versions(
     let row = layout.visible(key);
     let mut seen = store.get(&row).await?;
     loop {
-        let Some(visible) = &seen else { return Ok(Vec::new()) };
+        let Some(visible) = &seen else {
+            return Ok(Vec::new());
+        };
         let visible = Visible::decode(key, visible)?;
         let mut versions = vec![(visible.id, visible.format, visible.priority)];
         if visible.hidden > 0 {
