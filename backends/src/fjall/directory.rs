@@ -3,11 +3,12 @@
 //! | entry | what |
 //! |---|---|
 //! | `fjall-datastore` | says that the directory is ours; locked while the store is open |
-//! | `data/` | fjall's own files |
+//! | `data/` | fjall's own files; there once they are complete |
+//! | `creating/` | the same, while a store is created |
 //! | `mark-…` | marks, see [`Instance`](datastore_core::Instance) |
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use datastore_core::{Error, Result};
@@ -15,10 +16,9 @@ use datastore_core::{Error, Result};
 use super::failure;
 
 const MARKER: &str = "fjall-datastore";
-const DATA: &str = "data";
-/// The content of the marker. Written last when a store is created, so a marker that holds less
-/// stands in a directory whose store was never finished and never held anything.
 const LAYOUT: &[u8] = b"fjall datastore, layout 1\n";
+const DATA: &str = "data";
+const CREATING: &str = "creating";
 
 /// The directory of a store, ours alone until this is dropped.
 #[derive(Debug)]
@@ -27,45 +27,44 @@ pub(super) struct Directory {
     marker: File,
 }
 
-/// Where fjall's files lie in the directory at `path`.
-pub(super) fn data(path: &Path) -> PathBuf {
-    path.join(DATA)
-}
-
 impl Directory {
-    /// Takes the directory at `path`; creates it if it is not there. `create` makes the data of a
-    /// new store, `open` opens that of an old one.
-    pub(super) fn open<T>(
-        path: &Path,
-        create: impl FnOnce() -> Result<T>,
-        open: impl FnOnce() -> Result<T>,
-    ) -> Result<(Self, T)> {
-        let failed = |error| failure::io_error("opening the store in", path, error);
+    /// Takes the directory at `path`. If it is not there, or empty, makes a store: `create` makes
+    /// fjall's files, durably, in a directory of that name.
+    pub(super) fn open(path: &Path, create: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        let failed = |error| failure::io_error("opening", path, error);
         create_directory(path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => not_ours(path),
             _ => failed(error),
         })?;
-        // Nothing is written before it is known that the directory is empty or ours.
-        let others = entries(path).map_err(failed)?;
-        let known = |name: &String| name == MARKER || name == DATA;
-        if !others.is_empty() && !others.iter().any(|name| name == MARKER) {
+        // INVARIANT: nothing is changed before the directory is known to be empty or ours. It is ours
+        // if it has the whole marker, which is written last, or less and nothing that no store has.
+        let entries = entries(path).map_err(failed)?;
+        if !entries.is_empty() && !entries.iter().any(|name| name == MARKER) {
             return Err(not_ours(path));
         }
         let mut directory = Self::lock(path)?;
         let content = directory.content().map_err(failed)?;
         if content == LAYOUT {
-            return Ok((directory, open()?));
+            return Ok(directory);
         }
-        if !LAYOUT.starts_with(&content) || !others.iter().all(known) {
+        let is_part = |name: &String| [MARKER, DATA, CREATING].contains(&name.as_str());
+        if !LAYOUT.starts_with(&content) || !entries.iter().all(is_part) {
             return Err(not_ours(path));
         }
-        match fs::remove_dir_all(data(path)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        if !directory.data().exists() {
+            let creating = path.join(CREATING);
+            remove(&creating).map_err(failed)?;
+            create(&creating)?;
+            fs::rename(&creating, directory.data()).map_err(failed)?;
+            sync(path).map_err(failed)?;
         }
-        let created = create()?;
         directory.seal().map_err(failed)?;
-        Ok((directory, created))
+        Ok(directory)
+    }
+
+    /// Where fjall's files are.
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join(DATA)
     }
 
     fn lock(path: &Path) -> Result<Self> {
@@ -83,7 +82,7 @@ impl Directory {
         }
     }
 
-    fn content(&mut self) -> std::io::Result<Vec<u8>> {
+    fn content(&mut self) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         // One byte more than the layout's tells a longer file.
         let limit = LAYOUT.len() as u64 + 1;
@@ -91,8 +90,8 @@ impl Directory {
         Ok(content)
     }
 
-    /// Declares the store finished, durably.
-    fn seal(&mut self) -> std::io::Result<()> {
+    /// Declares the store made, durably.
+    fn seal(&mut self) -> io::Result<()> {
         self.marker.rewind()?;
         self.marker.write_all(LAYOUT)?;
         self.marker.sync_all()?;
@@ -101,14 +100,14 @@ impl Directory {
 }
 
 /// Makes what was created and removed in the directory at `path` durable.
-pub(super) fn sync(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()?;
     }
     Ok(())
 }
 
-fn create_directory(path: &Path) -> std::io::Result<()> {
+fn create_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -119,7 +118,14 @@ fn create_directory(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn entries(path: &Path) -> std::io::Result<Vec<String>> {
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn entries(path: &Path) -> io::Result<Vec<String>> {
     fs::read_dir(path)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect()

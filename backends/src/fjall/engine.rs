@@ -1,3 +1,4 @@
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,11 +11,9 @@ use fjall::{
     Readable, SeqNo, Snapshot, UserValue,
 };
 
-use super::blocking;
-use super::directory;
-use super::failure;
 use super::group_sync::GroupSync;
 use super::options::FjallBuilder;
+use super::{blocking, failure, limits};
 
 const KEYSPACE: &str = "data";
 
@@ -24,6 +23,9 @@ const SHARED_FROM: usize = 4096;
 
 /// fjall tells nobody when a flush is done.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
+
+/// After how many snapshots were closed fjall looks which is the oldest one left.
+const SNAPSHOTS_UNTIL_LOOK: usize = 10_000;
 
 /// How long fjall's threads may take to let go of the journal once the database is dropped.
 const THREADS_END: Duration = Duration::from_millis(20);
@@ -47,15 +49,17 @@ pub(super) struct Engine {
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 impl Engine {
-    /// Opens fjall's files of the store at `path`; they must be there unless `create`.
-    pub(super) fn open(path: &Path, options: &FjallBuilder, create: bool) -> Result<Self> {
+    /// Opens fjall's files in `data`, of the store at `options.path`; they must be there unless
+    /// `create`.
+    pub(super) fn open(data: &Path, options: &FjallBuilder, create: bool) -> Result<Self> {
+        let path = &options.path;
         let failed = |error| failure::error("opening", path, error);
         let damaged = |source| Error::Damaged {
             what: failure::store(path),
             source,
         };
-        let data = directory::data(path);
-        if !create && !data.join("version").exists() {
+        // fjall itself would make a new database where one of these is gone.
+        if !create && !is_complete(data) {
             return Err(damaged(None));
         }
         let builder = Database::builder(data)
@@ -96,16 +100,17 @@ impl Engine {
 
     /// The value of `key` in `snapshot`, which this engine made.
     pub(super) fn get(&self, snapshot: &Snapshot, key: &Key) -> Result<Option<Bytes>> {
+        if !limits::is_storable(key) {
+            return Ok(None);
+        }
         let value = snapshot.get(&self.keyspace, key.as_bytes());
         Ok(value.map_err(self.failed_reading())?.map(into_bytes))
     }
 
-    pub(super) fn has(&self, key: &Key) -> Result<bool> {
-        let has = self.snapshot().contains_key(&self.keyspace, key.as_bytes());
-        has.map_err(self.failed_reading())
-    }
-
     pub(super) fn size_of(&self, key: &Key) -> Result<Option<u64>> {
+        if !limits::is_storable(key) {
+            return Ok(None);
+        }
         let size = self.snapshot().size_of(&self.keyspace, key.as_bytes());
         Ok(size.map_err(self.failed_reading())?.map(u64::from))
     }
@@ -136,6 +141,9 @@ impl Engine {
     /// Whether `key` was written after `snapshot`, which this engine made. A key that was absent,
     /// came and went counts as not written.
     pub(super) fn written_since(&self, snapshot: &Snapshot, key: &Key) -> Result<bool> {
+        if !limits::is_storable(key) {
+            return Ok(false);
+        }
         let version = |seqno: SeqNo| {
             let entry = self.keyspace.tree.get_internal_entry(key.as_bytes(), seqno);
             let entry = entry.map_err(|error| self.failed_reading()(error.into()))?;
@@ -203,24 +211,47 @@ impl Engine {
 
     /// Begins to move what is in memory into a sorted file. The caller sees to it that no write runs.
     pub(super) fn start_flush(&self) -> Result<()> {
-        // What a snapshot shows is kept, so let go of all but the newest.
-        self.publish();
         let rotated = self.keyspace.rotate_memtable();
-        rotated
-            .map(drop)
-            .map_err(|error| failure::error("flushing", &self.path, error))
+        rotated.map(drop).map_err(self.failed_compacting())
     }
 
-    /// Waits until [`start_flush`](Self::start_flush) is done, then merges all sorted files, leaving
-    /// out what was deleted and overwritten.
-    pub(super) fn compact(&self) -> Result<()> {
+    /// Waits until [`start_flush`](Self::start_flush) is done.
+    pub(super) fn wait_for_flush(&self) -> Result<()> {
         while self.keyspace.sealed_memtable_count() > 0 {
             // Fails once the thread that flushes has failed.
             self.persist(PersistMode::Buffer)?;
             std::thread::sleep(FLUSH_POLL);
         }
-        let compacted = self.keyspace.major_compact();
-        compacted.map_err(|error| failure::error("compacting", &self.path, error))
+        Ok(())
+    }
+
+    /// Merges all sorted files, leaving out what was deleted and overwritten and
+    /// [let go of](Self::let_go).
+    pub(super) fn compact(&self) -> Result<()> {
+        self.keyspace
+            .major_compact()
+            .map_err(self.failed_compacting())
+    }
+
+    /// Lets go of all that only earlier published snapshots show: what was deleted and overwritten,
+    /// and files that were merged. The caller sees to it that no write runs.
+    pub(super) fn let_go(&self) -> Result<()> {
+        // fjall keeps what the snapshot before the oldest open one would show, so leave out a number.
+        let supervisor = &self.database.supervisor;
+        supervisor.snapshot_tracker.publish(supervisor.seqno.next());
+        self.publish();
+        // It looks for the oldest one every so many times that one is closed.
+        for _ in 0..SNAPSHOTS_UNTIL_LOOK {
+            drop(self.database.snapshot());
+        }
+        let kept_from = supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+        let mut versions = self.keyspace.tree.get_version_history_lock();
+        let maintained = versions.maintenance(self.keyspace.path(), kept_from);
+        maintained.map_err(|error| self.failed_compacting()(error.into()))
+    }
+
+    fn failed_compacting(&self) -> impl Fn(fjall::Error) -> Error {
+        |error| failure::error("compacting", &self.path, error)
     }
 
     /// Closes what a failed write left, so that its files can be opened again.
@@ -234,6 +265,13 @@ impl Engine {
         std::thread::sleep(THREADS_END);
         drop(supervisor);
     }
+}
+
+/// Whether `data` holds what no database is without.
+fn is_complete(data: &Path) -> bool {
+    let is_journal = |entry: DirEntry| entry.path().extension() == Some("jnl".as_ref());
+    let mut entries = fs::read_dir(data).into_iter().flatten().flatten();
+    data.join("version").exists() && entries.any(is_journal)
 }
 
 fn into_bytes(value: UserValue) -> Bytes {

@@ -1,13 +1,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datastore_core::Result;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Lets commits that wait for an fsync at the same time share one.
 ///
-/// fjall has no such thing: it holds its journal through the fsync of each batch.
+/// fjall has no such thing: it holds its journal through an fsync, so commits that come meanwhile
+/// are written only after it. The next fsync therefore lets those that wait be written first.
 #[derive(Debug, Default)]
 pub(super) struct GroupSync {
+    /// Locked, in the order of arrival, by the commit that is being written.
+    turn: Mutex<()>,
     /// How many commits were written.
     written: AtomicU64,
     /// How many of them, in the same order, are durable. Locked by the one fsync that runs.
@@ -15,8 +18,13 @@ pub(super) struct GroupSync {
 }
 
 impl GroupSync {
+    /// Waits until it is the caller's turn to write a commit, for as long as it keeps the guard.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// Counts a commit that was written just now, and returns its number. Commits are counted in
-    /// the order in which they were written.
+    /// the order in which they are written.
     pub(super) fn count(&self) -> u64 {
         self.written.fetch_add(1, Ordering::AcqRel) + 1
     }
@@ -30,6 +38,8 @@ impl GroupSync {
     ) -> Result<()> {
         let mut durable = self.durable.lock().await;
         if *durable < number {
+            // By then all that were waiting for their turn have had it.
+            drop(self.turn().await);
             let written = self.written.load(Ordering::Acquire);
             fsync.await?;
             *durable = written;
@@ -75,6 +85,30 @@ mod tests {
             result.unwrap();
         }
         assert_eq!(fsyncs.load(Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_fsync_lets_commits_that_wait_be_written_first() {
+        let (group, fsyncs) = (GroupSync::default(), AtomicUsize::new(0));
+        let fsync = || async {
+            fsyncs.fetch_add(1, Relaxed);
+            Ok(())
+        };
+        let commit = async || {
+            let turn = group.turn().await;
+            let number = group.count();
+            drop(turn);
+            group.wait(number, fsync()).await.unwrap();
+        };
+        let turn = group.turn().await;
+        let mut commits = join_all((0..50).map(|_| commit()));
+        assert!(
+            (&mut commits).now_or_never().is_none(),
+            "they wait for their turn"
+        );
+        drop(turn);
+        commits.await;
+        assert_eq!(fsyncs.load(Relaxed), 1);
     }
 
     #[tokio::test]

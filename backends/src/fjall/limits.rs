@@ -1,12 +1,15 @@
-use datastore_core::{Batch, Error, Op, Result};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use datastore_core::{Batch, Error, Interval, Key, Op, Result};
 
 /// The longest key in bytes: fjall stores a key's length in 16 bits.
-pub(super) const MAX_KEY: u64 = u16::MAX as u64;
+const MAX_KEY: usize = u16::MAX as usize;
 /// The largest value in bytes. fjall stores lengths in 32 bits, also that of the block a value is
 /// part of; this leaves room.
-pub(super) const MAX_VALUE: u64 = 1 << 30;
+const MAX_VALUE: usize = 1 << 30;
 /// The most operations of a batch: fjall stores their count in 32 bits.
-const MAX_OPS: u64 = u32::MAX as u64;
+const MAX_OPS: usize = u32::MAX as usize;
 
 /// Whether fjall can take `batch`. It panics at what it cannot.
 pub(super) fn check(batch: &Batch) -> Result<()> {
@@ -20,11 +23,40 @@ pub(super) fn check(batch: &Batch) -> Result<()> {
     Ok(())
 }
 
-fn limit(what: &'static str, size: usize, limit: u64) -> Result<()> {
-    let size = size as u64;
-    if size <= limit {
-        Ok(())
-    } else {
-        Err(Error::TooLarge { what, size, limit })
+/// Whether a store can hold `key`. fjall panics when asked for one that it cannot.
+pub(super) fn is_storable(key: &Key) -> bool {
+    key.len() <= MAX_KEY
+}
+
+/// The keys of `interval` that can be stored, between bounds that fjall takes.
+pub(super) fn storable(interval: Interval) -> Option<Interval> {
+    let is_short = |bound: Bound<&[u8]>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => key.len() <= MAX_KEY,
+        Bound::Unbounded => true,
+    };
+    if is_short(interval.start()) && is_short(interval.end()) {
+        return Some(interval);
     }
+    // Among keys that are no longer, a longer one stands right after its beginning.
+    let start = match interval.start() {
+        Bound::Included(key) | Bound::Excluded(key) if key.len() > MAX_KEY => Bound::Excluded(key),
+        bound => bound,
+    };
+    let end = match interval.end() {
+        Bound::Included(key) | Bound::Excluded(key) if key.len() > MAX_KEY => Bound::Included(key),
+        bound => bound,
+    };
+    let shorten = |key: &[u8]| Bytes::copy_from_slice(key.get(..MAX_KEY).unwrap_or(key));
+    Interval::new(start.map(shorten), end.map(shorten))
+}
+
+fn limit(what: &'static str, size: usize, limit: usize) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what,
+        size: size as u64,
+        limit: limit as u64,
+    })
 }

@@ -141,7 +141,7 @@ impl Datastore for FjallDatastore {
     }
 
     async fn has(&self, key: &Key) -> Result<bool> {
-        self.store.with(|engine| engine.has(key))
+        Ok(self.get_size(key).await?.is_some())
     }
 
     async fn get_size(&self, key: &Key) -> Result<Option<u64>> {
@@ -149,14 +149,10 @@ impl Datastore for FjallDatastore {
     }
 
     async fn commit(&self, batch: Batch) -> Result<()> {
-        limits::check(&batch)?;
         if batch.is_empty() {
             return self.store.with(|_| Ok(()));
         }
-        let store = self.store.clone();
-        let write = move || store.write(batch.ops(), |_| Ok(()));
-        let written = blocking::run("a commit", write).await?;
-        self.store.clone().settle(written).await
+        self.store.commit(batch, |_| Ok(())).await
     }
 
     async fn query(&self, query: Query) -> Result<QueryStream> {

@@ -5,8 +5,8 @@ use datastore_core::{Key, Query, QueryStream, Result};
 use fjall::Iter;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::blocking;
 use super::store::Store;
+use super::{blocking, limits};
 
 /// How many entries are read at a time: 30 to 500 µs of work.
 const CHUNK: usize = 256;
@@ -48,7 +48,8 @@ impl Scan {
             .filter(|_| query.filters.is_empty() && query.orders.is_empty());
         let wanted = wanted.map(|limit| query.offset.saturating_add(limit));
         store.with(|engine| {
-            Ok(query.interval().map(|interval| Self {
+            let interval = query.interval().and_then(limits::storable);
+            Ok(interval.map(|interval| Self {
                 store: store.clone(),
                 entries: engine.range(&interval),
                 descending: query.descending(),

@@ -1,14 +1,14 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use datastore_core::{Error, Op, Result};
+use datastore_core::{Batch, Error, Op, Result};
 use fjall::PersistMode;
 
 use super::directory::Directory;
 use super::engine::Engine;
 use super::group_sync::GroupSync;
 use super::options::{Durability, FjallBuilder};
-use super::{blocking, failure};
+use super::{blocking, failure, limits};
 
 /// What all handles on one open store share.
 pub(super) struct Store {
@@ -27,7 +27,7 @@ struct State {
 
 /// A commit that was written, and is still to be made durable.
 #[must_use]
-pub(super) struct Written {
+struct Written {
     number: u64,
     group_sync: Arc<GroupSync>,
     /// Of the engine that wrote it.
@@ -36,9 +36,12 @@ pub(super) struct Written {
 
 impl Store {
     pub(super) fn open(options: FjallBuilder) -> Result<Self> {
-        let engine = |create| Engine::open(&options.path, &options, create);
-        let (directory, engine) =
-            Directory::open(&options.path, || engine(true), || engine(false))?;
+        let create = |data: &Path| {
+            let engine = Engine::open(data, &options, true)?;
+            engine.persist(PersistMode::SyncAll)
+        };
+        let directory = Directory::open(&options.path, create)?;
+        let engine = Engine::open(&directory.data(), &options, false)?;
         let state = State {
             engine: Ok(engine),
             directory: Some(directory),
@@ -74,11 +77,7 @@ impl Store {
     }
 
     /// Writes `ops` as one, if `check` passes, with no other write between the two.
-    pub(super) fn write(
-        &self,
-        ops: &[Op],
-        check: impl Fn(&Engine) -> Result<()>,
-    ) -> Result<Written> {
+    fn write(&self, ops: &[Op], check: impl Fn(&Engine) -> Result<()>) -> Result<Written> {
         let _turn = self.turn();
         if self.state().needs_reopening() {
             self.reopen()?;
@@ -116,31 +115,46 @@ impl Store {
         }
     }
 
-    /// Makes a commit as durable as the options ask.
-    pub(super) async fn settle(self: Arc<Self>, written: Written) -> Result<()> {
+    /// Commits `batch`, as durably as the options ask, if `check` passes, with no other write between
+    /// the two.
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        batch: Batch,
+        check: impl Fn(&Engine) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        limits::check(&batch)?;
+        let store = self.clone();
+        let write = move || store.write(batch.ops(), check);
         match self.options.durability {
-            Durability::Buffer => Ok(()),
+            Durability::Buffer => blocking::run("a commit", write).await.map(drop),
             Durability::Sync => {
-                let Written {
-                    number,
-                    group_sync,
-                    generation,
-                } = written;
-                let store = self.clone();
-                let fsync = blocking::run("an fsync", move || {
-                    store.with(|engine| {
-                        if engine.generation() != generation {
-                            // What an engine wrote that failed since may never have got to the disk,
-                            // whatever a later fsync says.
-                            return Err(Error::backend("an fsync", fjall::Error::Poisoned));
-                        }
-                        engine.persist(PersistMode::SyncData)
-                    })
-                });
-                let durable = group_sync.wait(number, fsync).await;
+                let group = self.with(|engine| Ok(engine.group_sync().clone()))?;
+                let turn = group.turn().await;
+                let written = blocking::run("a commit", write).await?;
+                drop(turn);
+                let durable = self.clone().make_durable(written).await;
                 durable.map_err(|error| outcome_unknown(self.path(), error))
             }
         }
+    }
+
+    async fn make_durable(self: Arc<Self>, written: Written) -> Result<()> {
+        let Written {
+            number,
+            group_sync,
+            generation,
+        } = written;
+        let fsync = blocking::run("an fsync", move || {
+            self.with(|engine| {
+                if engine.generation() != generation {
+                    // What an engine wrote that failed since may never have got to the disk,
+                    // whatever a later fsync says.
+                    return Err(Error::backend("an fsync", fjall::Error::Poisoned));
+                }
+                engine.persist(PersistMode::SyncData)
+            })
+        });
+        group_sync.wait(number, fsync).await
     }
 
     /// Closes the engine and opens a new one.
@@ -149,8 +163,8 @@ impl Store {
         if let Ok(engine) = std::mem::replace(&mut state.engine, Err(Error::Closed)) {
             engine.abandon();
         }
-        if state.directory.is_some() {
-            state.engine = Engine::open(self.path(), &self.options, false);
+        if let Some(directory) = &state.directory {
+            state.engine = Engine::open(&directory.data(), &self.options, false);
         }
         state.engine.as_ref().map(drop).map_err(Error::clone)
     }

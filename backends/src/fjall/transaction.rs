@@ -6,9 +6,9 @@ use bytes::Bytes;
 use datastore_core::{Batch, Error, Key, Result, Transaction, Transactions};
 use fjall::Snapshot;
 
+use super::FjallDatastore;
 use super::engine::Engine;
 use super::store::Store;
-use super::{FjallDatastore, blocking, limits};
 
 /// Reads one snapshot. Its commit looks, with no other write in between, whether a key that it read
 /// was written since.
@@ -67,14 +67,10 @@ impl Transaction for OptimisticTransaction {
                 None => batch.delete(key),
             }
         }
-        limits::check(&batch)?;
         let store = self.store.clone();
-        let written = blocking::run("a transaction", move || {
-            self.store
-                .write(batch.ops(), |engine| self.ensure_unchanged(engine))
-        });
-        let written = written.await?;
-        store.settle(written).await
+        store
+            .commit(batch, move |engine| self.ensure_unchanged(engine))
+            .await
     }
 }
 

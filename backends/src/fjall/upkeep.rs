@@ -27,7 +27,10 @@ impl GarbageCollection for FjallDatastore {
         let store = self.store.clone();
         blocking::run("garbage collection", move || {
             store.between_writes(|engine| engine.start_flush())?;
-            store.with(|engine| engine.compact())
+            store.with(|engine| engine.wait_for_flush())?;
+            store.between_writes(|engine| engine.let_go())?;
+            store.with(|engine| engine.compact())?;
+            store.between_writes(|engine| engine.let_go())
         })
         .await
     }
