@@ -167,6 +167,16 @@ fn the_links_of_an_unknown_version_are_read() {
 }
 
 #[test]
+fn a_version_to_come_may_nest_64_deep() {
+    let mut bytes = b"\xa3al\x80av\x02ax".to_vec();
+    bytes.resize(bytes.len() + 64, 0x81);
+    bytes.push(0xf6);
+    let block = block(Format::DagCbor, bytes);
+    let unknown = BlockError::UnknownVersion { cid: *block.cid(), version: 2 };
+    assert_eq!(block::decode(&block, "").unwrap_err(), unknown);
+}
+
+#[test]
 fn a_header_nested_without_end_is_malformed() {
     let mut bytes = b"\xa3al\x80av\x02ax".to_vec();
     bytes.resize(1 << 20, 0x81);

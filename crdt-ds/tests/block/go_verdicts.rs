@@ -32,7 +32,10 @@ fn blocks_are_refused_and_read_as_go_does() {
         let decoded = block::decode(&block(Format::DagPb, hex(&verdict["hex"])), "");
         let go = &verdict["block"];
         if go.is_null() {
-            assert!(matches!(decoded, Err(BlockError::Malformed { .. })), "{verdict}");
+            assert!(
+                matches!(decoded, Err(BlockError::Malformed { .. })),
+                "{verdict}"
+            );
             refused += 1;
             continue;
         }
@@ -45,11 +48,18 @@ fn blocks_are_refused_and_read_as_go_does() {
                 links.push(link);
             }
         }
-        let (ours, foreign): (Vec<Bytes>, _) =
-            links.into_iter().partition(|link| dag_pb_id(link).is_some());
-        let ours: Vec<_> =
-            ours.iter().map(|link| dag_pb_id(link).unwrap().cid(Format::DagPb)).collect();
-        assert_eq!((node.links, node.foreign_links), (ours, foreign), "{verdict}");
+        let (ours, foreign): (Vec<Bytes>, _) = links
+            .into_iter()
+            .partition(|link| dag_pb_id(link).is_some());
+        let ours: Vec<_> = ours
+            .iter()
+            .map(|link| dag_pb_id(link).unwrap().cid(Format::DagPb))
+            .collect();
+        assert_eq!(
+            (node.links, node.foreign_links),
+            (ours, foreign),
+            "{verdict}"
+        );
 
         let list = |name: &str| go["delta"][name].as_array().cloned().unwrap_or_default();
         let key = |element: &Value| Key::new(element["key"].as_str().unwrap());
@@ -67,21 +77,38 @@ fn blocks_are_refused_and_read_as_go_does() {
             })
             .collect();
         let delta = node.delta;
-        assert_eq!(delta.priority, go["delta"]["priority"].as_u64().unwrap_or_default());
-        assert_eq!(delta.dag_name.as_str(), go["delta"]["dag_name"].as_str().unwrap_or_default());
+        assert_eq!(
+            delta.priority,
+            go["delta"]["priority"].as_u64().unwrap_or_default()
+        );
+        assert_eq!(
+            delta.dag_name.as_str(),
+            go["delta"]["dag_name"].as_str().unwrap_or_default()
+        );
         let one_a_key = delta.puts.len();
-        let our_puts: BTreeMap<_, _> =
-            delta.puts.into_iter().map(|put| (put.key, put.value)).collect();
+        let our_puts: BTreeMap<_, _> = delta
+            .puts
+            .into_iter()
+            .map(|put| (put.key, put.value))
+            .collect();
         assert_eq!(one_a_key, our_puts.len(), "{verdict}");
         assert_eq!(our_puts, puts, "{verdict}");
         let our_deletes: Vec<_> = delta
             .deletes
             .into_iter()
-            .flat_map(|of_key| of_key.ids.into_iter().map(move |id| (of_key.key.clone(), id)))
+            .flat_map(|of_key| {
+                of_key
+                    .ids
+                    .into_iter()
+                    .map(move |id| (of_key.key.clone(), id))
+            })
             .collect();
         assert_eq!(our_deletes, deletes, "{verdict}");
     }
-    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+    assert!(
+        read > 100 && refused > 100,
+        "{read} read, {refused} refused"
+    );
 }
 
 #[test]
@@ -101,7 +128,10 @@ fn announcements_are_refused_and_read_as_go_does() {
         let heads: Option<Vec<AnnouncedHead>> = go.iter().map(announced).collect();
         match (heads, decoded) {
             (Some(heads), Ok(mut announcement)) => {
-                announcement.heads.iter_mut().for_each(|head| head.block = None);
+                announcement
+                    .heads
+                    .iter_mut()
+                    .for_each(|head| head.block = None);
                 assert_eq!(announcement.heads, heads, "{verdict}");
                 read += 1;
             }
@@ -116,7 +146,10 @@ fn announcements_are_refused_and_read_as_go_does() {
             (heads, decoded) => panic!("{verdict}: {heads:?}, {decoded:?}"),
         }
     }
-    assert!(read >= 20 && refused > 100, "{read} read, {refused} refused");
+    assert!(
+        read >= 20 && refused > 100,
+        "{read} read, {refused} refused"
+    );
 }
 
 /// A head that Go read; `None` if no block of ours can have its CID.
@@ -129,5 +162,9 @@ fn announced(head: &Value) -> Option<AnnouncedHead> {
         .map(|id| id.cid(Format::DagPb))
         .or_else(|| of_dag_cbor(&cid).map(|id| id.cid(Format::DagCbor)))?;
     let dag_name = DagName::new(head["dag_name"].as_str().unwrap());
-    Some(AnnouncedHead { cid, dag_name, block: None })
+    Some(AnnouncedHead {
+        cid,
+        dag_name,
+        block: None,
+    })
 }

@@ -16,3 +16,4 @@ mod go_vectors;
 mod go_verdicts;
 mod properties;
 mod size;
+mod wire_format;
