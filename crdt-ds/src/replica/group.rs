@@ -14,7 +14,7 @@ use super::version::Visible;
 use super::versions::read_value;
 use crate::block::{self, Block, BlockError, DagName, Format, Node, WriterId};
 use crate::sync::Peer;
-use crate::{Error, Result};
+use crate::{Error, MAX_KEY_BYTES, Result};
 
 /// What of the options and the store's identity decides how blocks merge and are made.
 #[derive(Clone, Debug)]
@@ -176,7 +176,8 @@ impl<'a> Group<'a> {
                     if let Ok(node) = &node {
                         let puts = node.delta.puts.iter().map(|put| &put.key);
                         let deletes = node.delta.deletes.iter().map(|deletes| &deletes.key);
-                        rows.extend(puts.chain(deletes).map(|key| self.layout.visible(key)));
+                        let keys = puts.chain(deletes).filter(|key| key.len() <= MAX_KEY_BYTES);
+                        rows.extend(keys.map(|key| self.layout.visible(key)));
                     }
                     arrivals.push((position, block, from, node));
                 }
@@ -315,10 +316,10 @@ impl Write {
         let mut size = block::base_len(rules.format, MAX_LINKS, &self.name);
         for op in self.batch.ops() {
             let key = op.key();
-            if key.len() > crate::MAX_KEY_BYTES {
+            if key.len() > MAX_KEY_BYTES {
                 return Err(Error::KeyTooLong {
                     size: key.len(),
-                    limit: crate::MAX_KEY_BYTES,
+                    limit: MAX_KEY_BYTES,
                 });
             }
             if let Op::Put { value, .. } = op {

@@ -94,6 +94,9 @@ impl Group<'_> {
         if linked_by.is_some() {
             self.stage.delete(self.layout.gap(cid));
         }
+        if self.state.declared.remove(cid).is_some() {
+            self.stage.delete(self.layout.declared(cid));
+        }
         let is_head = !linked_by.is_some_and(|names| names.contains(name));
         if is_head && self.state.add_head(name, *cid, priority) {
             self.stage

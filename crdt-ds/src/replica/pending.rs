@@ -96,7 +96,7 @@ impl Group<'_> {
         let node = match node {
             Ok(node) => node,
             Err(error @ BlockError::UnknownVersion { .. }) => {
-                return self.pend_unknown(&block, error).await;
+                return self.pend_unknown(&block, error, from).await;
             }
             Err(error) => {
                 self.refuse(&cid).await?;
@@ -197,12 +197,22 @@ impl Group<'_> {
     }
 
     /// A block of a version that this program does not know is kept until another program opens the
-    /// store, if there is room for it.
-    async fn pend_unknown(&mut self, block: &Block, error: BlockError) -> Result<Arrival> {
+    /// store, if there is room for it. What it links to comes meanwhile.
+    async fn pend_unknown(
+        &mut self,
+        block: &Block,
+        error: BlockError,
+        from: Option<&Peer>,
+    ) -> Result<Arrival> {
         if self.state.sums.bodies >= self.rules.max_pending_bodies {
             return Ok(Arrival::Refused(error));
         }
         let cid = *block.cid();
+        for link in block::dag_cbor::links_of_unknown(block)? {
+            if Format::of(&link).is_ok() {
+                self.want_unless_stored(&link, from).await?;
+            }
+        }
         self.unwant(&cid).await?;
         self.put_pending(
             &cid,

@@ -26,6 +26,7 @@ impl Shared {
             announced: view.announced.values().map(|heads| heads.len()).sum(),
             gaps: state.gaps.len(),
             unserved: view.unserved.iter().take(MAX_UNSERVED).copied().collect(),
+            malformed: view.malformed.iter().copied().collect(),
             stalled: view.stalled,
         }
     }

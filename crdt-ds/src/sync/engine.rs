@@ -469,6 +469,9 @@ impl Engine {
             Outcome::Arrived(Arrival::Refused(error)) => {
                 Counters::count(&self.shared.counters.refused_blocks);
                 tracing::debug!(%error, "a block was refused");
+                if self.wants.is_durable(cid) {
+                    self.shared.sync_view().note_malformed(*cid);
+                }
                 self.wants.settle(cid, now);
                 self.shared.sync_view().settle(cid);
             }
@@ -499,6 +502,8 @@ impl Engine {
                 for (cid, row) in rows {
                     if row.is_fetched() {
                         self.wants.want(cid, row.asker(), now);
+                    } else {
+                        self.shared.sync_view().note_malformed(cid);
                     }
                 }
                 if self.wants.more_on_disk {

@@ -23,6 +23,9 @@ pub struct SyncStatus {
     pub gaps: usize,
     /// Wanted blocks that no connected peer served when it was last asked, at most 16 of them.
     pub unserved: Vec<Cid>,
+    /// Wanted blocks that came and were malformed, at most 16 of them: nobody can serve better ones.
+    /// [`declare_gap`](crate::CrdtDatastore::declare_gap) lets what is above them merge.
+    pub malformed: Vec<Cid>,
     /// A bound was reached since the last block merged: blocks that came were not stored.
     pub stalled: bool,
 }
@@ -43,6 +46,9 @@ impl fmt::Display for SyncStatus {
         )?;
         if let Some(cid) = self.unserved.first() {
             write!(f, ", nobody served {cid}")?;
+        }
+        if let Some(cid) = self.malformed.first() {
+            write!(f, ", {cid} is malformed")?;
         }
         if self.stalled {
             write!(f, ", stalled at a bound of pending blocks")?;
@@ -68,9 +74,12 @@ pub(crate) struct SyncView {
     /// The heads that each peer announced and that were not merged when last looked at.
     pub(crate) announced: BTreeMap<Peer, BTreeSet<Cid>>,
     pub(crate) unserved: BTreeSet<Cid>,
+    pub(crate) malformed: BTreeSet<Cid>,
     pub(crate) stalled: bool,
 }
 
+/// How many malformed blocks are remembered for the status.
+const MAX_MALFORMED: usize = 16;
 /// How many peers, and how many heads of each, are remembered for those who wait.
 const MAX_ANNOUNCERS: usize = 1024;
 const MAX_ANNOUNCED: usize = 1024;
@@ -83,6 +92,12 @@ impl SyncView {
         let heads = self.announced.entry(peer.clone()).or_default();
         if heads.len() < MAX_ANNOUNCED {
             heads.insert(cid);
+        }
+    }
+
+    pub(crate) fn note_malformed(&mut self, cid: Cid) {
+        if self.malformed.len() < MAX_MALFORMED {
+            self.malformed.insert(cid);
         }
     }
 

@@ -172,7 +172,10 @@ fn a_version_to_come_may_nest_64_deep() {
     bytes.resize(bytes.len() + 64, 0x81);
     bytes.push(0xf6);
     let block = block(Format::DagCbor, bytes);
-    let unknown = BlockError::UnknownVersion { cid: *block.cid(), version: 2 };
+    let unknown = BlockError::UnknownVersion {
+        cid: *block.cid(),
+        version: 2,
+    };
     assert_eq!(block::decode(&block, "").unwrap_err(), unknown);
 }
 
