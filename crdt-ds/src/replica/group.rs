@@ -106,6 +106,8 @@ pub(crate) struct Committed {
     pub(crate) stored: Vec<Cid>,
     pub(crate) wanted: Vec<(Cid, Option<Peer>)>,
     pub(crate) unwanted: Vec<(Cid, Option<Peer>)>,
+    /// Wanted blocks that came and were malformed.
+    pub(crate) malformed: Vec<Cid>,
     pub(crate) changes: Vec<Change>,
     /// The last block of ours under each name that was written.
     pub(crate) local_heads: Vec<(DagName, Block)>,

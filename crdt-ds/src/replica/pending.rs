@@ -272,6 +272,7 @@ impl Group<'_> {
         row.set_reason(WantReason::Malformed);
         self.stage.put(self.layout.wanted(cid), row.encode_to_vec());
         self.committed.unwanted.push((*cid, row.asker()));
+        self.committed.malformed.push(*cid);
         if cid.codec() == Format::DagPb.codec() {
             self.release(cid).await?;
         }

@@ -206,11 +206,14 @@ impl Committer {
             stored,
             wanted,
             unwanted,
+            malformed,
             changes,
             local_heads,
-            ..
         } = committed;
         self.shared.state.send_replace(self.replica.state().clone());
+        for cid in malformed {
+            self.shared.sync_view().note_malformed(cid);
+        }
         if !changes.is_empty() {
             self.call_hooks(&changes);
             let event = CommitEvent {

@@ -469,9 +469,6 @@ impl Engine {
             Outcome::Arrived(Arrival::Refused(error)) => {
                 Counters::count(&self.shared.counters.refused_blocks);
                 tracing::debug!(%error, "a block was refused");
-                if self.wants.is_durable(cid) {
-                    self.shared.sync_view().note_malformed(*cid);
-                }
                 self.wants.settle(cid, now);
                 self.shared.sync_view().settle(cid);
             }

@@ -118,11 +118,6 @@ impl Wants {
         }
     }
 
-    /// Whether the block is wanted on disk, not only announced.
-    pub(crate) fn is_durable(&self, cid: &Cid) -> bool {
-        self.wants.get(cid).is_some_and(|want| want.durable)
-    }
-
     /// Blocks to ask for now, at most `limit`, all with the same peer to ask first.
     pub(crate) fn take_due(&mut self, limit: usize, now: Instant) -> (Vec<Cid>, Option<Peer>) {
         self.expire(now);
@@ -173,7 +168,7 @@ impl Wants {
     /// The replica took the block, or refused it for good. A durable want ends when the replica says
     /// so, for it may have been wanted again meanwhile.
     pub(crate) fn settle(&mut self, cid: &Cid, now: Instant) {
-        if self.is_durable(cid) {
+        if self.wants.get(cid).is_some_and(|want| want.durable) {
             self.postpone(cid, now);
         } else {
             self.remove(cid);
