@@ -1,1 +1,15 @@
-//! Criterion benches (`benches/`) and load programs (`src/bin/`) of crdt-ds.
+//! What the benches and load programs share: the stores they measure, and pairs of measurements that
+//! print a ratio.
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a bench that cannot set itself up has nothing to report"
+)]
+
+mod pair;
+mod raw;
+mod stores;
+
+pub use self::pair::{Pair, Side};
+pub use self::raw::{RAW_RECORDS, five_records};
+pub use self::stores::{Backend, Folder};

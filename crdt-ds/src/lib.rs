@@ -13,8 +13,8 @@ pub use self::error::{Error, Result};
 pub use self::options::{Clock, DeleteHook, MAX_NETWORK_BYTES, Options, PutHook};
 pub use self::replica::Receipt;
 pub use self::store::{
-    Builder, CrdtDatastore, Cursor, DagView, Event, From, HeadInfo, HistoryBlock, Info, KeyChanged,
-    Origin, Version,
+    Builder, CrdtDatastore, Cursor, DagView, Event, From, HeadInfo, HistoryBlock, Imported, Info,
+    KeyChanged, Origin, Version,
 };
 
 /// The most bytes that a key may have. A constant, for what merges must be the same everywhere: a

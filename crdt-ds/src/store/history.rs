@@ -10,12 +10,14 @@ use futures::Stream;
 use futures::stream;
 
 use super::{CrdtDatastore, Cursor, Shared};
-use crate::block::{self, Block, Node};
-use crate::replica::{LogRow, live_versions};
+use crate::block::{self, Block, BlockError, Node};
+use crate::replica::{Arrival, LogRow, Outcome, Work, live_versions};
 use crate::{Error, Result};
 
 /// How many rows of the merge log are read at a time.
 const LOG_ROWS_PER_READ: usize = 256;
+/// How many imported blocks go into one commit.
+const BLOCKS_PER_COMMIT: usize = 256;
 
 /// A live version of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,21 @@ pub struct Version {
     pub priority: u64,
     /// Its value.
     pub value: Bytes,
+}
+
+/// What came of a block that was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Imported {
+    /// It took effect; blocks that waited for it may have, too, or will in a moment.
+    Merged,
+    /// It is stored, and waits for a link.
+    Pending,
+    /// It was here already.
+    Known,
+    /// It is no block for this store. Nothing changed.
+    Refused(BlockError),
+    /// A bound of pending blocks is reached. Nothing changed: import it again after its links.
+    NoRoom,
 }
 
 /// A merged block, in merge order.
@@ -58,6 +75,35 @@ impl CrdtDatastore {
     pub async fn block(&self, cid: &Cid) -> Result<Option<Block>> {
         self.check_open()?;
         self.shared().block(cid).await
+    }
+
+    /// Takes blocks from elsewhere, as from an export or a network that this replica is not part of,
+    /// in any order. Those that are given together share commits, so give many.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); blocks before the failure may have been taken.
+    pub async fn import(&self, blocks: Vec<Block>) -> Result<Vec<Imported>> {
+        self.check_open()?;
+        let mut imported = Vec::with_capacity(blocks.len());
+        for group in blocks.chunks(BLOCKS_PER_COMMIT) {
+            let bytes = group.iter().map(|block| block.bytes().len()).sum();
+            let arrive = |block: &Block| Work::Arrive {
+                block: block.clone(),
+                from: None,
+            };
+            let outcomes = self
+                .request(group.iter().map(arrive).collect(), bytes)
+                .await?;
+            imported.extend(outcomes.into_iter().filter_map(|outcome| match outcome {
+                Outcome::Arrived(Arrival::Merged) => Some(Imported::Merged),
+                Outcome::Arrived(Arrival::Pending) => Some(Imported::Pending),
+                Outcome::Arrived(Arrival::Known) => Some(Imported::Known),
+                Outcome::Arrived(Arrival::Refused(error)) => Some(Imported::Refused(error)),
+                Outcome::Arrived(Arrival::NoRoom) => Some(Imported::NoRoom),
+                Outcome::Wrote(_) | Outcome::Done => None,
+            }));
+        }
+        Ok(imported)
     }
 
     /// All live versions of a key, the visible one first: more than one where replicas wrote

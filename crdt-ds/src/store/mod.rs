@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 pub use self::builder::Builder;
 pub use self::changes::{Cursor, Event, From, KeyChanged, Origin};
 pub(crate) use self::committer::Request;
-pub use self::history::{HistoryBlock, Version};
+pub use self::history::{HistoryBlock, Imported, Version};
 pub(crate) use self::shared::{Counters, Shared};
 pub use self::view::DagView;
 
