@@ -67,6 +67,7 @@ pub fn decode(block: &Block, network: &str) -> Result<Node, BlockError> {
 ///
 /// let bytes = Bytes::from_static(b"some block");
 /// assert_eq!(block::value_range(&bytes, &bytes.slice(5..)), 5..10);
+/// assert_eq!(block::value_range(&bytes, &bytes.slice(5..5)), 0..0);
 /// assert_eq!(block::value_range(&bytes, &Bytes::from(vec![1])), 0..0);
 /// ```
 pub fn value_range(block_bytes: &Bytes, value: &Bytes) -> Range<usize> {

@@ -54,8 +54,8 @@ pub(crate) fn cid_prefix(bytes: &[u8]) -> Option<&[u8]> {
     }
     let _codec = uvarint(&mut rest)?;
     let _hash = uvarint(&mut rest)?;
-    let digest_len = i32::try_from(uvarint(&mut rest)?).ok()?;
-    let end = bytes.len() - rest.len() + usize::try_from(digest_len).ok()?;
+    let digest_len = usize::try_from(uvarint(&mut rest)?).ok()?;
+    let end = (bytes.len() - rest.len()).checked_add(digest_len)?;
     bytes.get(..end)
 }
 

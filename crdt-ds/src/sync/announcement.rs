@@ -108,7 +108,7 @@ impl Announcement {
         }
         // No broadcast reads as a CID: one version begins a field 0, which does not exist, and the
         // other a field 2, which marks the old form.
-        if cid_prefix(payload).is_some_and(|cid| cid.len() == size) {
+        if cid_prefix(payload).is_some() {
             let cid = head_cid(payload, payload)?;
             return Ok(Self {
                 heads: vec![AnnouncedHead {

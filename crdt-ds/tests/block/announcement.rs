@@ -104,6 +104,12 @@ fn garbage_is_a_typed_error() {
         is_malformed([good.clone(), b"\x12\x01x".to_vec()].concat()),
         "a top-level field"
     );
+    let mut in_another_field = good.clone();
+    in_another_field[0] = 0x12;
+    assert!(
+        is_malformed([good.clone(), in_another_field].concat()),
+        "a head in another field"
+    );
     assert!(
         is_malformed([good.clone(), b"\x08\x01".to_vec()].concat()),
         "a head that is a number"

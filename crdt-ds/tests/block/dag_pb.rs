@@ -97,6 +97,11 @@ fn a_link_has_a_hash_and_perhaps_a_name_and_a_size_in_this_order() {
         with(&[&hash, &field(3, b"")]),
         with(&[&field(1, b"")]),
         with(&[&field(1, b"no cid")]),
+        // A digest of 288 bytes that has 32.
+        with(&[&field(
+            1,
+            &[&[1, 0x70, 0x12, 0xa0, 2][..], &[1; 32]].concat(),
+        )]),
     ] {
         assert!(is_malformed(&bad), "{bad:02x?}");
     }
@@ -162,8 +167,23 @@ fn unknown_fields_of_a_delta_are_skipped_and_the_last_scalar_wins() {
     assert_eq!((delta.priority, delta.dag_name), (9, DagName::new("b")));
     let element = field(1, b"\x0a\x02/a\x1a\x01x\x0a\x02/b\x1a\x01y\x12\x02id");
     assert_eq!(after(&element).puts, [put("/b", "y")]);
-    // A group that is not closed is no delta.
+    // A group that is not closed, or that another number closes, is no delta.
     assert_eq!(after(b"\x7b"), Delta::default());
+    assert_eq!(after(b"\x7b\x84\x01"), Delta::default());
+}
+
+#[test]
+fn groups_are_skipped_as_deep_as_go_does() {
+    let nested = |depth| [vec![0x7b; depth], vec![0x7c; depth], vec![0x18, 9]].concat();
+    let priority = |depth: usize| {
+        let delta = nested(depth);
+        let mut data = vec![0x0a];
+        data.extend([delta.len() as u8 | 0x80, (delta.len() >> 7) as u8 | 0x80, 1]);
+        data.extend(delta);
+        decode(&data).unwrap().delta.priority
+    };
+    assert_eq!(priority(10_001), 9);
+    assert_eq!(priority(10_002), 0);
 }
 
 #[test]
@@ -227,6 +247,11 @@ fn a_priority_of_a_foreign_block_may_be_any_number() {
         .unwrap()
         .delta;
     assert_eq!(delta.priority, u64::MAX);
+    // Above 64 bits it is no number, and so no delta.
+    let delta = decode(&data(b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"))
+        .unwrap()
+        .delta;
+    assert_eq!(delta.priority, 0);
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(crate) fn delta() -> impl Strategy<Value = Delta> {
     let priority = prop_oneof![0_u64..30, Just(MAX_PRIORITY), 0..=MAX_PRIORITY];
     let (puts, deletes) = (
         btree_map(key(), value(), 0..6),
-        btree_map(key(), ids(), 0..4),
+        btree_map(key(), ids(), 0..12),
     );
     (priority, "\\PC{0,20}|g{256}", puts, deletes).prop_map(|(priority, name, puts, deletes)| {
         Delta {
