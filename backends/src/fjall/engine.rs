@@ -21,8 +21,8 @@ const KEYSPACE: &str = "data";
 /// none keeps a block of many values in memory.
 const SHARED_FROM: usize = 4096;
 
-/// fjall tells nobody when a flush is done.
-const FLUSH_POLL: Duration = Duration::from_millis(5);
+/// fjall tells nobody when work in the background is done.
+const BACKGROUND_POLL: Duration = Duration::from_millis(5);
 
 /// After how many snapshots were closed fjall looks which is the oldest one left.
 const SNAPSHOTS_UNTIL_LOOK: usize = 10_000;
@@ -159,6 +159,12 @@ impl Engine {
     /// Writes `ops` as one, to the operating system, and shows them to readers. The caller sees to
     /// it that no other write runs.
     pub(super) fn write(&self, ops: &[Op]) -> fjall::Result<()> {
+        // A commit that finds too much waiting for the background waits too, and for ever if that
+        // work has failed. So wait before it, for less, and where the failure shows.
+        while self.is_congested() {
+            self.database.persist(PersistMode::Buffer)?;
+            std::thread::sleep(BACKGROUND_POLL);
+        }
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), ops.len())
             .durability(Some(PersistMode::Buffer));
         // Of several operations on a key the last wins: they get one sequence number and are applied
@@ -176,6 +182,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether so much waits for work in the background that a commit might have to: fjall stops at
+    /// 4 memtables or 30 runs, and one commit may add one of each.
+    fn is_congested(&self) -> bool {
+        let tree = &self.keyspace.tree;
+        tree.sealed_memtable_count() >= 3 || tree.l0_run_count() >= 29
+    }
+
     /// Shows all that was written to readers. The caller sees to it that no write runs.
     fn publish(&self) {
         let snapshot = Arc::new(self.database.snapshot());
@@ -190,8 +203,21 @@ impl Engine {
 
     /// Makes all that was written durable.
     pub(super) fn persist(&self, mode: PersistMode) -> Result<()> {
-        let persisted = self.database.persist(mode);
-        persisted.map_err(|error| failure::error("syncing", &self.path, error))
+        self.database.persist(mode).map_err(|error| {
+            let refused = matches!(error, fjall::Error::Poisoned);
+            let cause = if refused { self.refusal() } else { error };
+            failure::error("syncing", &self.path, cause)
+        })
+    }
+
+    /// Why fjall refuses writes, as far as it shows: it does so once work in the background has
+    /// failed, and does not say how. So do that work here, in the hope that it fails again.
+    pub(super) fn refusal(&self) -> fjall::Error {
+        let tree = &self.keyspace.tree;
+        let strategy = self.keyspace.config.compaction_strategy.clone();
+        let flushed = tree.flush(&tree.get_flush_lock(), 0);
+        let worked = flushed.and_then(|_| tree.compact(strategy, 0));
+        worked.map_or_else(fjall::Error::Storage, |()| fjall::Error::Poisoned)
     }
 
     /// Makes commits durable together.
@@ -220,7 +246,7 @@ impl Engine {
         while self.keyspace.sealed_memtable_count() > 0 {
             // Fails once the thread that flushes has failed.
             self.persist(PersistMode::Buffer)?;
-            std::thread::sleep(FLUSH_POLL);
+            std::thread::sleep(BACKGROUND_POLL);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use datastore_core::{Batch, Error, Op, Result};
-use fjall::PersistMode;
+use fjall::{PersistMode, SeqNo};
 
 use super::directory::Directory;
 use super::engine::Engine;
@@ -32,6 +32,18 @@ struct Written {
     group_sync: Arc<GroupSync>,
     /// Of the engine that wrote it.
     generation: u64,
+}
+
+/// What became of a write.
+enum Attempt {
+    Written(Written),
+    /// It was not begun.
+    Refused,
+    /// It was begun, with this number, and failed midway.
+    Cut {
+        seqno: SeqNo,
+        failure: fjall::Error,
+    },
 }
 
 impl Store {
@@ -82,37 +94,44 @@ impl Store {
         if self.state().needs_reopening() {
             self.reopen()?;
         }
-        let mut refused_before = false;
-        loop {
-            let (seqno, failure) = {
-                let state = self.state();
-                let engine = state.engine.as_ref().map_err(Error::clone)?;
-                check(engine)?;
-                let seqno = engine.next_seqno();
-                match engine.write(ops) {
-                    Ok(()) => return Ok(Written::by(engine)),
-                    Err(failure) => (seqno, failure),
+        let mut attempt = self.attempt(ops, &check)?;
+        if matches!(attempt, Attempt::Refused) {
+            // Work in the background has failed, as for want of room. A fresh start may help.
+            self.reopen()?;
+            attempt = self.attempt(ops, &check)?;
+        }
+        match attempt {
+            Attempt::Written(written) => Ok(written),
+            Attempt::Refused => self.with(|engine| Err(self.failed_commit(engine.refusal()))),
+            Attempt::Cut { seqno, failure } => {
+                // fjall takes no more writes now, and whether all of this one got into the journal
+                // is seen when that is read again.
+                let error = self.failed_commit(failure);
+                if self.reopen().is_err() {
+                    return Err(outcome_unknown(self.path(), error));
                 }
-            };
-            // fjall takes no more writes until it is opened again. If it did so before this write
-            // began (a flush in the background failed, as for want of room), this one gets a second
-            // try. If this write failed midway, only the journal tells whether all of it is there.
-            let refused = matches!(failure, fjall::Error::Poisoned);
-            let error = failure::error("a commit to", self.path(), failure);
-            match self.reopen() {
-                Err(reason) if refused => return Err(reason),
-                Err(_) => return Err(outcome_unknown(self.path(), error)),
-                Ok(()) if refused && !refused_before => refused_before = true,
-                Ok(()) => {
-                    let state = self.state();
-                    let engine = state.engine.as_ref().map_err(Error::clone)?;
-                    if !refused && engine.has_write_from(seqno) {
-                        return Ok(Written::by(engine));
-                    }
-                    return Err(error);
-                }
+                self.with(|engine| {
+                    let written = engine.has_write_from(seqno);
+                    written.then(|| Written::by(engine)).ok_or(error)
+                })
             }
         }
+    }
+
+    fn attempt(&self, ops: &[Op], check: impl Fn(&Engine) -> Result<()>) -> Result<Attempt> {
+        self.with(|engine| {
+            check(engine)?;
+            let seqno = engine.next_seqno();
+            Ok(match engine.write(ops) {
+                Ok(()) => Attempt::Written(Written::by(engine)),
+                Err(fjall::Error::Poisoned) => Attempt::Refused,
+                Err(failure) => Attempt::Cut { seqno, failure },
+            })
+        })
+    }
+
+    fn failed_commit(&self, failure: fjall::Error) -> Error {
+        failure::error("a commit to", self.path(), failure)
     }
 
     /// Commits `batch`, as durably as the options ask, if `check` passes, with no other write between
