@@ -2,6 +2,8 @@
 
 pub mod block;
 mod error;
+#[cfg(feature = "libp2p")]
+pub mod net;
 mod options;
 mod replica;
 mod store;

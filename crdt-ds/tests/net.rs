@@ -1,0 +1,19 @@
+//! The network on real sockets: bitswap with peers of every kind, and nodes.
+#![cfg(feature = "libp2p")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "net/bitswap.rs"]
+mod bitswap;
+#[path = "net/hostile.rs"]
+mod hostile;
+#[path = "net/node.rs"]
+mod node;
+#[path = "net/raw.rs"]
+mod raw;
+#[path = "net/rig.rs"]
+mod rig;
