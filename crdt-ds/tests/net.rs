@@ -6,6 +6,8 @@
     clippy::panic,
     clippy::indexing_slicing
 )]
+// The modules of a test share their items; there is nobody else to reach.
+#![allow(unreachable_pub)]
 
 #[path = "net/bitswap.rs"]
 mod bitswap;

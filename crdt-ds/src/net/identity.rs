@@ -173,7 +173,10 @@ mod tests {
         fs::write(&path, format!("/key/swarm/psk/1.0.0/\n/base16/\n{hex}\n")).unwrap();
         let key = psk_file(&path).unwrap();
         let expected = PreSharedKey::new([0xab; 32]);
-        assert_eq!(key.fingerprint().to_string(), expected.fingerprint().to_string());
+        assert_eq!(
+            key.fingerprint().to_string(),
+            expected.fingerprint().to_string()
+        );
         fs::write(&path, "/key/swarm/psk/1.0.0/\n/base16/\nabcd\n").unwrap();
         assert!(matches!(psk_file(&path), Err(NetError::BadKey { .. })));
     }
