@@ -315,6 +315,14 @@ fn set(outcomes: &mut [Option<Outcome>], position: usize, outcome: Outcome) {
 impl Write {
     /// Checks what would be refused anyway, before it is queued.
     pub(crate) fn check(&self, rules: &Rules) -> Result<usize> {
+        let name = self.name.as_str().len();
+        if rules.format == Format::DagCbor && name > DagName::MAX_BYTES {
+            return Err(Error::NameTooLong {
+                what: "DAG name",
+                size: name,
+                limit: DagName::MAX_BYTES,
+            });
+        }
         let mut size = block::base_len(rules.format, MAX_LINKS, &self.name);
         for op in self.batch.ops() {
             let key = op.key();

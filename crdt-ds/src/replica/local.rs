@@ -42,8 +42,17 @@ struct Draft {
     puts: Vec<Put>,
     /// Tombstones in the order in which they may take effect: of each key the worst version first,
     /// the visible one last, so that no step shows an older value.
-    hidden: Vec<(Key, VersionId)>,
-    visible: Vec<(Key, VersionId)>,
+    hidden: Vec<Tombstone>,
+    visible: Vec<Tombstone>,
+}
+
+/// The end of a version, in the making.
+#[derive(Clone)]
+struct Tombstone {
+    /// The how-manieth key of the group it is: a delta has its keys in the callers' order.
+    turn: usize,
+    key: Key,
+    id: VersionId,
 }
 
 impl Group<'_> {
@@ -51,8 +60,8 @@ impl Group<'_> {
     pub(super) async fn write(&mut self, writes: Vec<Write>) -> Result<Vec<Receipt>> {
         let names: Vec<DagName> = writes.iter().map(|write| write.name.clone()).collect();
         let mut drafts: BTreeMap<DagName, Draft> = BTreeMap::new();
-        for (key, plan) in plan(writes) {
-            self.draft(key, plan, &mut drafts).await?;
+        for (turn, (key, plan)) in plan(writes).into_iter().enumerate() {
+            self.draft(turn, key, plan, &mut drafts).await?;
         }
         let mut last = BTreeMap::new();
         for (name, draft) in drafts {
@@ -73,6 +82,7 @@ impl Group<'_> {
 
     async fn draft(
         &mut self,
+        turn: usize,
         key: Key,
         plan: Plan,
         drafts: &mut BTreeMap<DagName, Draft>,
@@ -87,12 +97,18 @@ impl Group<'_> {
             }
             return Ok(());
         };
+        let tombstone = |id| Tombstone {
+            turn,
+            key: key.clone(),
+            id,
+        };
         if let Some(name) = plan.deleted_under {
             let draft = drafts.entry(name).or_default();
-            for live in self.live_hidden(&key, &visible).await? {
-                draft.hidden.push((key.clone(), live.id));
-            }
-            draft.visible.push((key.clone(), visible.id));
+            let hidden = self.live_hidden(&key, &visible).await?;
+            draft
+                .hidden
+                .extend(hidden.iter().map(|live| tombstone(live.id)));
+            draft.visible.push(tombstone(visible.id));
             if let Some((name, value)) = plan.put {
                 drafts
                     .entry(name)
@@ -103,10 +119,8 @@ impl Group<'_> {
         } else if let Some((name, value)) = plan.put {
             let (hidden, visible) = self.overwritten(&key, &visible, &name, &value).await?;
             let draft = drafts.entry(name).or_default();
-            draft
-                .hidden
-                .extend(hidden.into_iter().map(|id| (key.clone(), id)));
-            draft.visible.extend(visible.map(|id| (key.clone(), id)));
+            draft.hidden.extend(hidden.into_iter().map(tombstone));
+            draft.visible.extend(visible.map(tombstone));
             draft.puts.push(Put { key, value });
         }
         Ok(())
@@ -257,20 +271,21 @@ impl Group<'_> {
         for put in &puts {
             room = room.saturating_sub(block::put_len(format, &put.key, put.value.len()));
         }
-        let mut tombstones: Vec<(Key, VersionId)> = hidden;
+        let mut tombstones = hidden;
         tombstones.extend(visible);
 
         // From the end: what takes effect last stays with the puts.
-        let mut chunks: Vec<Vec<(Key, VersionId)>> = vec![Vec::new()];
-        while let Some((key, id)) = tombstones.pop() {
+        let mut chunks: Vec<Vec<Tombstone>> = vec![Vec::new()];
+        while let Some(tombstone) = tombstones.pop() {
+            let key = &tombstone.key;
             let same_key = chunks
                 .last()
                 .and_then(|chunk| chunk.last())
-                .is_some_and(|(k, _)| *k == key);
+                .is_some_and(|last| last.key == *key);
             let needed = if same_key {
-                block::another_id_len(format, &key)
+                block::another_id_len(format, key)
             } else {
-                block::delete_len(format, &key)
+                block::delete_len(format, key)
             };
             let begun = !puts.is_empty() || chunks.iter().any(|chunk| !chunk.is_empty());
             if needed > room && begun {
@@ -279,13 +294,12 @@ impl Group<'_> {
             }
             room = room.saturating_sub(needed);
             if let Some(chunk) = chunks.last_mut() {
-                chunk.push((key, id));
+                chunk.push(tombstone);
             }
         }
         let mut last = None;
         let mut puts = Some(puts);
-        while let Some(mut chunk) = chunks.pop() {
-            chunk.reverse();
+        while let Some(chunk) = chunks.pop() {
             let puts = if chunks.is_empty() {
                 puts.take().unwrap_or_default()
             } else {
@@ -303,7 +317,7 @@ impl Group<'_> {
         &mut self,
         name: &DagName,
         puts: Vec<Put>,
-        tombstones: Vec<(Key, VersionId)>,
+        mut tombstones: Vec<Tombstone>,
     ) -> Result<Block> {
         let links = self
             .state
@@ -311,13 +325,12 @@ impl Group<'_> {
             .get(name)
             .map(|state| state.links(MAX_LINKS))
             .unwrap_or_default();
+        tombstones.sort_by_key(|tombstone| tombstone.turn);
         let mut deletes: Vec<Deletes> = Vec::new();
-        let mut positions: HashMap<Key, usize> = HashMap::new();
-        for (key, id) in tombstones {
-            let position = *positions.entry(key.clone()).or_insert(deletes.len());
-            match deletes.get_mut(position) {
-                Some(deletes) => deletes.ids.push(id),
-                None => deletes.push(Deletes { key, ids: vec![id] }),
+        for Tombstone { key, id, .. } in tombstones {
+            match deletes.last_mut() {
+                Some(deletes) if deletes.key == key => deletes.ids.push(id),
+                _ => deletes.push(Deletes { key, ids: vec![id] }),
             }
         }
         let priority = self.next_priority(name);
