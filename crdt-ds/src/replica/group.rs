@@ -137,6 +137,9 @@ struct Touched {
     from: Option<Option<Peer>>,
 }
 
+/// A block that arrives: its place among the work, the block, who sent it, what it says.
+type Arriving = (usize, Block, Option<Peer>, Result<Node, BlockError>);
+
 impl<'a> Group<'a> {
     pub(crate) fn new(
         store: &'a dyn Datastore,
@@ -168,7 +171,7 @@ impl<'a> Group<'a> {
         wants_of: &HashMap<Peer, u64>,
     ) -> Result<()> {
         let mut outcomes: Vec<Option<Outcome>> = work.iter().map(|_| None).collect();
-        let mut arrivals: Vec<(usize, Block, Option<Peer>, Result<Node, BlockError>)> = Vec::new();
+        let mut arrivals: Vec<Arriving> = Vec::new();
         let mut writes: Vec<(usize, Write)> = Vec::new();
         let mut rows = Vec::new();
         for (position, work) in work.into_iter().enumerate() {

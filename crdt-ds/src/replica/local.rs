@@ -1,5 +1,6 @@
 //! What local writes become: one delta for each DAG name of a group.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
@@ -146,12 +147,9 @@ impl Group<'_> {
                 && a.version.priority == b.version.priority
             {
                 for live in [a, b] {
-                    if !values.contains_key(&live.id) {
-                        let value = self
-                            .value_in_block(key, live.id, live.version.format)
-                            .await?
-                            .1;
-                        values.insert(live.id, value);
+                    if let Entry::Vacant(entry) = values.entry(live.id) {
+                        let format = live.version.format;
+                        entry.insert(self.value_in_block(key, live.id, format).await?.1);
                     }
                 }
             }

@@ -1,7 +1,6 @@
 //! What merging a block does to heads, gaps, index and log.
 
 use cid::Cid;
-use imbl::OrdSet;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -112,7 +111,7 @@ impl Group<'_> {
 
     /// INVARIANT 4: the gap keeps the names of those that link to it.
     async fn add_gap(&mut self, link: &Cid, name: &DagName) -> Result<()> {
-        let names = self.state.gaps.entry(*link).or_insert_with(OrdSet::new);
+        let names = self.state.gaps.entry(*link).or_default();
         if names.insert(name.clone()).is_none() {
             let row = GapRow {
                 names: names.iter().map(|name| name.as_str().to_owned()).collect(),

@@ -202,11 +202,11 @@ impl Replica {
 
     async fn finish(&mut self, end: (Batch, State, Committed)) -> Result<Committed> {
         let (batch, state, committed) = end;
-        if !batch.is_empty() {
-            if let Err(error) = self.store.commit(batch).await {
-                self.unsure = matches!(error, datastore_core::Error::OutcomeUnknown { .. });
-                return Err(error.into());
-            }
+        if !batch.is_empty()
+            && let Err(error) = self.store.commit(batch).await
+        {
+            self.unsure = matches!(error, datastore_core::Error::OutcomeUnknown { .. });
+            return Err(error.into());
         }
         self.state = state;
         for (_, peer) in &committed.wanted {

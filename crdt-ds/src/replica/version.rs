@@ -45,7 +45,7 @@ impl Visible {
         };
         let mut row = BytesMut::with_capacity(HEADER + extra);
         let in_block = matches!(self.value, Value::InBlock { .. });
-        row.put_u8(u8::from(in_block) * IN_BLOCK | format_flag(self.format));
+        row.put_u8((u8::from(in_block) * IN_BLOCK) | format_flag(self.format));
         row.put_slice(&self.id.0);
         row.put_u64(self.priority);
         row.put_u32(self.hidden);

@@ -37,6 +37,10 @@ const JOIN_DELAY: Duration = Duration::from_millis(10);
 const MAX_SEEN: usize = 65_536;
 
 /// A part of a fetch: a block that came or did not, or the end of it.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "handled one at a time: a box a block would cost more"
+)]
 enum Fetched {
     Event(FetchEvent),
     End(u64),
