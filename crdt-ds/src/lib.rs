@@ -56,7 +56,8 @@
 //! # With go-ds-crdt
 //!
 //! A store opened with [`Format::DagPb`](block::Format::DagPb) reads and writes go-ds-crdt's blocks and
-//! announcements. See [`block`] for the formats, and [`sync`] for the transport that such a network needs.
+//! announcements. The transport for it is in the module `net`, with the feature `libp2p`. See [`block`] for
+//! the formats, and [`sync`] for what a transport is.
 //!
 //! # Runtime
 //!

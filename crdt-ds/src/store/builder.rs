@@ -164,9 +164,10 @@ impl Builder {
     /// Opens the replica: reads its state, starts its tasks, and goes on where it stopped.
     ///
     /// # Errors
-    /// [`Error::OtherFormat`], [`Error::OtherNetwork`], [`Error::UnknownLayout`] if the store was made
-    /// otherwise; [`Error::AlreadyOpen`]; [`Error::Option`]; [`Error::Damaged`]; or what the datastore
-    /// said.
+    /// [`OtherFormat`](crate::Error::OtherFormat), [`OtherNetwork`](crate::Error::OtherNetwork),
+    /// [`UnknownLayout`](crate::Error::UnknownLayout) if the store was made otherwise;
+    /// [`AlreadyOpen`](crate::Error::AlreadyOpen); [`Option`](crate::Error::Option);
+    /// [`Damaged`](crate::Error::Damaged); or what the datastore said.
     pub async fn open(self) -> Result<CrdtDatastore> {
         let Self {
             store: StoreHandle(store),
