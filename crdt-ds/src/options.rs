@@ -44,8 +44,8 @@ pub struct Options {
     pub retry_min: Duration,
     /// The longest such pause. Default: 1 minute.
     pub retry_max: Duration,
-    /// The most bytes that a block of ours has. Default: 1 MiB, as in Go; at most 4 MiB, the format's
-    /// limit. Bitswap carries about 2 MiB.
+    /// The most bytes that a block of ours has. Default: 1 MiB, as in Go; at least 8 KiB, at most 4 MiB,
+    /// the format's limit. Bitswap carries about 2 MiB.
     pub max_delta_bytes: usize,
     /// The largest value that is stored in its key's row; a larger one is read from its block.
     /// Default: 4 KiB: smaller ones are read with one look-up, larger ones are stored once.
@@ -112,6 +112,9 @@ fn system_clock() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// What a block needs for its links, at most 64, and its names is below half of this.
+const MIN_DELTA_BYTES: usize = 8 * 1024;
+
 /// The most bytes that a network id may have.
 pub const MAX_NETWORK_BYTES: usize = 64;
 
@@ -131,11 +134,11 @@ impl Options {
                 limit: MAX_NETWORK_BYTES,
             });
         }
-        if !(1024..=crate::block::MAX_BLOCK_BYTES).contains(&self.max_delta_bytes) {
+        if !(MIN_DELTA_BYTES..=crate::block::MAX_BLOCK_BYTES).contains(&self.max_delta_bytes) {
             return refuse(
                 "max_delta_bytes",
                 self.max_delta_bytes.to_string(),
-                "it must lie between 1 KiB and the format's limit of 4 MiB",
+                "it must lie between 8 KiB and the format's limit of 4 MiB",
             );
         }
         for (option, value) in [

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use datastore_core::{Datastore, Key};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::committer::Committer;
 use super::{CrdtDatastore, Inner, OpenNamespace, Shared, Tasks};
@@ -199,6 +199,7 @@ impl Builder {
             Replica::open(store.clone(), namespace.clone(), rules.clone(), draws).await?;
         replica.revisit_unknown((options.clock)()).await?;
 
+        let (changes, _) = broadcast::channel(options.change_capacity);
         let shared = Arc::new(Shared::new(
             store,
             Layout::new(&namespace),
@@ -206,6 +207,7 @@ impl Builder {
             options,
             replica.identity().clone(),
             replica.state().clone(),
+            changes.downgrade(),
             transport
                 .as_ref()
                 .map(|transport| transport.fetcher.clone()),
@@ -215,6 +217,7 @@ impl Builder {
         let committer = Committer {
             replica,
             queue: requests,
+            changes,
             shared: shared.clone(),
         };
         let committer = tokio::spawn(async move { (committer.run().await, open) });

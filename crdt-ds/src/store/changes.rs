@@ -119,7 +119,8 @@ pub enum Origin {
 pub(crate) struct CommitEvent {
     pub(crate) before: Cursor,
     pub(crate) after: Cursor,
-    pub(crate) changes: Vec<Change>,
+    /// `None` if nobody listened when it began: they are read from the log.
+    pub(crate) changes: Option<Vec<Change>>,
 }
 
 /// A subscriber.
@@ -142,13 +143,14 @@ pub(crate) fn subscribe(
     prefix: Key,
     from: From,
 ) -> impl Stream<Item = Result<Event>> + Send + 'static {
-    let commits = shared.changes.subscribe();
+    let commits = shared.changes.upgrade().map(|sender| sender.subscribe());
     let now = shared.cursor();
     let (cursor, catching_up) = match from {
         From::Now => (now, false),
         From::Cursor(cursor) => (cursor, true),
     };
-    let subscription = Subscription {
+    // None of a closed replica.
+    let subscription = commits.map(|commits| Subscription {
         shared,
         commits,
         prefix,
@@ -156,8 +158,8 @@ pub(crate) fn subscribe(
         queue: VecDeque::new(),
         catching_up,
         given: HashMap::new(),
-    };
-    stream::unfold(Some(subscription), |subscription| async move {
+    });
+    stream::unfold(subscription, |subscription| async move {
         let mut subscription = subscription?;
         match subscription.next().await {
             Ok(Some(event)) => Some((Ok(event), Some(subscription))),
@@ -195,8 +197,11 @@ impl Subscription {
         if commit.after.sequence <= self.cursor.sequence {
             return;
         }
-        let changes: Vec<&Change> = commit
-            .changes
+        let Some(changes) = &commit.changes else {
+            self.catching_up = true;
+            return;
+        };
+        let changes: Vec<&Change> = changes
             .iter()
             .filter(|change| self.is_news(&change.key, commit.after.sequence))
             .collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datastore_core::Key;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::changes::CommitEvent;
 use super::shared::{Counters, Shared};
@@ -39,6 +39,7 @@ enum Next {
 pub(crate) struct Committer {
     pub(crate) replica: Replica,
     pub(crate) queue: mpsc::Receiver<Request>,
+    pub(crate) changes: broadcast::Sender<Arc<CommitEvent>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -162,7 +163,7 @@ impl Committer {
     }
 
     async fn commit_work(&mut self, work: Vec<Work>) -> Result<Vec<Outcome>> {
-        let listened = self.shared.is_listened();
+        let listened = self.is_listened();
         let before = self.replica.cursor();
         let committed = self
             .replica
@@ -175,13 +176,20 @@ impl Committer {
             committed => committed,
         };
         match committed {
-            Ok(committed) => Ok(self.tell(committed, before)),
+            Ok(committed) => Ok(self.tell(committed, before, listened)),
             Err(error) => {
                 Counters::count(&self.shared.counters.failed_commits);
                 tracing::warn!(%error, "a commit failed");
                 Err(error)
             }
         }
+    }
+
+    /// Whether somebody wants to know what changes.
+    fn is_listened(&self) -> bool {
+        self.changes.receiver_count() > 0
+            || self.shared.options.put_hook.is_some()
+            || self.shared.options.delete_hook.is_some()
     }
 
     /// With this option nothing is announced or returned before it is durable.
@@ -199,7 +207,12 @@ impl Committer {
     }
 
     /// Tells everybody of a commit, in this order: state, events, announcement.
-    fn tell(&mut self, committed: Committed, before: super::Cursor) -> Vec<Outcome> {
+    fn tell(
+        &mut self,
+        committed: Committed,
+        before: super::Cursor,
+        listened: bool,
+    ) -> Vec<Outcome> {
         let Committed {
             outcomes,
             merged,
@@ -214,15 +227,17 @@ impl Committer {
         for cid in malformed {
             self.shared.sync_view().note_malformed(cid);
         }
-        if !changes.is_empty() {
-            self.call_hooks(&changes);
+        self.call_hooks(&changes);
+        let after = self.replica.cursor();
+        // Who subscribed while nobody listened yet, but before the commit, reads it from the log.
+        if !changes.is_empty() || (!listened && after != before) {
             let event = CommitEvent {
                 before,
-                after: self.replica.cursor(),
-                changes,
+                after,
+                changes: listened.then_some(changes),
             };
             // Nobody may be subscribed.
-            let _ = self.shared.changes.send(Arc::new(event));
+            let _ = self.changes.send(Arc::new(event));
         }
         if let Some(fetcher) = self.shared.fetcher() {
             if !stored.is_empty() {

@@ -24,7 +24,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// The state as of the last commit.
     pub(crate) state: watch::Sender<State>,
-    pub(crate) changes: broadcast::Sender<Arc<CommitEvent>>,
+    /// The committer holds the sender, so that streams end with it.
+    pub(crate) changes: broadcast::WeakSender<Arc<CommitEvent>>,
     pub(crate) outbox: Outbox,
     fetcher: Mutex<Option<Arc<dyn BlockFetcher>>>,
     sync_view: Mutex<SyncView>,
@@ -60,9 +61,9 @@ impl Shared {
         options: Options,
         identity: Identity,
         state: State,
+        changes: broadcast::WeakSender<Arc<CommitEvent>>,
         fetcher: Option<Arc<dyn BlockFetcher>>,
     ) -> Self {
-        let (changes, _) = broadcast::channel(options.change_capacity);
         Self {
             store,
             layout,
@@ -81,13 +82,6 @@ impl Shared {
 
     pub(crate) fn now_us(&self) -> u64 {
         (self.options.clock)()
-    }
-
-    /// Whether somebody wants to know what changes.
-    pub(crate) fn is_listened(&self) -> bool {
-        self.changes.receiver_count() > 0
-            || self.options.put_hook.is_some()
-            || self.options.delete_hook.is_some()
     }
 
     /// The way to other replicas, if there is one and the replica is open.
