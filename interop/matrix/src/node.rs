@@ -233,7 +233,7 @@ impl Node {
 
     /// The blocks that this (Rust) node lacks and knows of.
     pub(crate) async fn wanted(&mut self) -> Result<BTreeSet<Cid>, Failure> {
-        self.cids("wanted").await
+        self.cids("missing").await
     }
 
     async fn cids(&mut self, field: &str) -> Result<BTreeSet<Cid>, Failure> {
