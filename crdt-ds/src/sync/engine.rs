@@ -313,7 +313,12 @@ impl Engine {
                 self.announce_all_at
                     .get_or_insert_with(|| Instant::now() + JOIN_DELAY);
             }
-            BroadcastEvent::PeerLeft(peer) => self.shared.sync_view().forget_peer(&peer),
+            BroadcastEvent::PeerLeft(peer) => {
+                self.shared.sync_view().forget_peer(&peer);
+                if self.transport.fetcher.peers().is_empty() {
+                    self.wants.forget_unserved();
+                }
+            }
         }
         self.progressed();
     }

@@ -193,6 +193,13 @@ impl Wants {
         }
     }
 
+    /// No peer is left: time without peers does not count as time in which they were asked.
+    pub(crate) fn forget_unserved(&mut self) {
+        for want in self.wants.values_mut() {
+            want.unserved_since = None;
+        }
+    }
+
     /// The DAG-PB blocks that nobody served for so long that those above them need not wait.
     pub(crate) fn given_up(&mut self, after: Duration, now: Instant) -> Vec<Cid> {
         let dag_pb = crate::block::Format::DagPb.codec();

@@ -154,6 +154,32 @@ async fn a_malformed_block_holds_up_only_what_is_above_it() {
     }
 }
 
+/// In DAG-PB a malformed block is a gap at once to what comes later too, though nothing above it has
+/// merged yet.
+#[tokio::test]
+async fn a_malformed_block_holds_up_nothing_that_comes_later() {
+    for format in FORMATS {
+        let store = alone(format).await;
+        let bad = malformed(format);
+        let missing = made(format).put("/missing", "v").block();
+        let waits = made(format)
+            .above(&[&bad, &missing])
+            .put("/waits", "v")
+            .block();
+        store.import(vec![waits]).await.unwrap();
+        store.import(vec![bad.clone()]).await.unwrap();
+        let later = made(format).above(&[&bad]).put("/later", "v").block();
+        store.import(vec![later]).await.unwrap();
+        let held_up = format == Format::DagCbor;
+        assert_eq!(value(&store, "/later").await.is_none(), held_up, "{format}");
+        assert_eq!(
+            store.sync_status().pending,
+            1 + u64::from(held_up),
+            "{format}"
+        );
+    }
+}
+
 /// Links whose multihash we have under another codec are gaps all the same: identity is the CID.
 #[tokio::test]
 async fn the_same_hash_under_another_codec_is_another_block() {

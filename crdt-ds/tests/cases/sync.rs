@@ -139,6 +139,26 @@ async fn a_block_that_nobody_serves_is_asked_for_with_back_off() {
     assert!((60..=70).contains(&asked), "asked {asked} times in an hour");
 }
 
+/// A peer that joins is asked at once for what nobody served so far.
+#[tokio::test(start_paused = true)]
+async fn who_joins_is_asked_at_once() {
+    for format in FORMATS {
+        let hub = Hub::new(1);
+        let stranger = Stranger::join(&hub, "stranger");
+        let store = joined(format, &hub, "r").await;
+        let held = held_up(format, &stranger, &store).await;
+        // Late in the pause of a minute that it has come to.
+        until("a pause begins", async || {
+            stranger.asked(held.missing.cid()) >= 9
+        })
+        .await;
+        let newcomer = Stranger::join(&hub, "newcomer");
+        newcomer.holds([&held.missing]);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(value(&store, "/above").await.as_deref(), Some("v"));
+    }
+}
+
 /// In DAG-PB what nobody serves for ten minutes is a gap; in DAG-CBOR only the operator says so.
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_make_a_gap_in_dag_pb_alone() {
@@ -174,6 +194,23 @@ async fn time_without_peers_makes_no_gap() {
     hub.heal();
     until("merged", async || store.info().blocks == 2).await;
     assert_eq!(store.sync_status().gaps, 0);
+}
+
+/// Nor does time without peers after some were asked.
+#[tokio::test(start_paused = true)]
+async fn only_time_with_peers_makes_a_gap() {
+    let hub = Hub::new(1);
+    let stranger = Stranger::join(&hub, "stranger");
+    let store = joined(Format::DagPb, &hub, "r").await;
+    held_up(Format::DagPb, &stranger, &store).await;
+    hub.partition(&[&["r"]]);
+    tokio::time::sleep(24 * HOUR).await;
+    assert_eq!(value(&store, "/above").await, None);
+    hub.heal();
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert_eq!(value(&store, "/above").await, None);
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(value(&store, "/above").await.as_deref(), Some("v"));
 }
 
 /// A gap that the operator declares is remembered, though nothing links to it yet.
