@@ -96,7 +96,7 @@ impl Group<'_> {
         let node = match node {
             Ok(node) => node,
             Err(error @ BlockError::UnknownVersion { .. }) => {
-                return self.pend_unknown(&block, error, from).await;
+                return self.pend_unknown(&block, error, from, wants_of).await;
             }
             Err(error) => {
                 self.refuse(&cid).await?;
@@ -165,12 +165,7 @@ impl Group<'_> {
         if known.is_none() {
             // What we asked for ourselves never runs into a bound, so that the bottom always goes on.
             let wanted = self.want_row(&cid).await?.is_some();
-            let room = self.state.sums.pending < self.rules.max_pending
-                && from.is_none_or(|peer| {
-                    wants_of.get(peer).copied().unwrap_or(0) + (missing.len() as u64)
-                        <= self.rules.max_wants_per_peer
-                });
-            if !wanted && !room {
+            if !wanted && !self.has_room(missing.len(), from, wants_of) {
                 return Ok(Arrival::NoRoom);
             }
             self.state.sums.pending += 1;
@@ -196,6 +191,15 @@ impl Group<'_> {
         Ok(Arrival::Pending)
     }
 
+    /// Whether another pending block, with so many links that are missing, is within the bounds.
+    fn has_room(&self, missing: usize, from: Option<&Peer>, wants_of: &HashMap<Peer, u64>) -> bool {
+        let within_quota = |peer| {
+            wants_of.get(peer).copied().unwrap_or(0) + missing as u64
+                <= self.rules.max_wants_per_peer
+        };
+        self.state.sums.pending < self.rules.max_pending && from.is_none_or(within_quota)
+    }
+
     /// A block of a version that this program does not know is kept until another program opens the
     /// store, if there is room for it. What it links to comes meanwhile.
     async fn pend_unknown(
@@ -203,12 +207,17 @@ impl Group<'_> {
         block: &Block,
         error: BlockError,
         from: Option<&Peer>,
+        wants_of: &HashMap<Peer, u64>,
     ) -> Result<Arrival> {
         if self.state.sums.bodies >= self.rules.max_pending_bodies {
             return Ok(Arrival::Refused(error));
         }
         let cid = *block.cid();
-        for link in block::dag_cbor::links_of_unknown(block)? {
+        let links = block::dag_cbor::links_of_unknown(block)?;
+        if !self.has_room(links.len(), from, wants_of) {
+            return Ok(Arrival::NoRoom);
+        }
+        for link in links {
             if Format::of(&link).is_ok() {
                 self.want_unless_stored(&link, from).await?;
             }

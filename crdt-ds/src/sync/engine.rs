@@ -112,6 +112,10 @@ impl Engine {
         loop {
             self.hand_over().await;
             self.start_fetches();
+            if self.wants.wants_refill() {
+                let pause = self.shared.options.retry_max;
+                self.refill_at.get_or_insert_with(|| Instant::now() + pause);
+            }
             let deadline = self.deadline();
             tokio::select! {
                 _ = self.shutdown.changed() => return,
@@ -239,7 +243,7 @@ impl Engine {
             }
         }
         if wants_lost {
-            self.wants.more_on_disk = true;
+            self.wants.lose_track();
             self.refill_at = Some(now);
         }
         for heads in commits {
@@ -493,27 +497,23 @@ impl Engine {
     /// Reads wants from disk while there is room for more.
     async fn refill(&mut self) {
         self.refill_at = None;
-        if !self.wants.wants_refill() {
-            if self.wants.more_on_disk {
-                self.refill_at = Some(Instant::now() + self.shared.options.retry_max);
-            }
+        let (after, room) = self.wants.refill();
+        if room == 0 {
             return;
         }
-        let room = self.wants.room();
-        let read = Replica::wants(&*self.shared.store, &self.shared.layout, None, room).await;
+        let (store, layout) = (&*self.shared.store, &self.shared.layout);
+        let read = Replica::wants(store, layout, after.as_ref(), room).await;
         let now = Instant::now();
         match read {
             Ok(rows) => {
-                self.wants.more_on_disk = rows.len() == room;
+                let up_to = rows.last().map(|(cid, _)| *cid);
+                self.wants.refilled(up_to.filter(|_| rows.len() == room));
                 for (cid, row) in rows {
                     if row.is_fetched() {
                         self.wants.want(cid, row.asker(), now);
                     } else {
                         self.shared.sync_view().note_malformed(cid);
                     }
-                }
-                if self.wants.more_on_disk {
-                    self.refill_at = Some(now + self.shared.options.retry_max);
                 }
             }
             Err(error) => {

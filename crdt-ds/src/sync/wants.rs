@@ -56,7 +56,11 @@ pub(crate) struct Wants {
     hints: usize,
     backoff: Backoff,
     /// More are wanted on disk than are here.
-    pub(crate) more_on_disk: bool,
+    more_on_disk: bool,
+    /// Up to where they were read from disk.
+    read_up_to: Option<Cid>,
+    /// Some were left to the disk since that reading began.
+    left_some: bool,
 }
 
 impl Wants {
@@ -66,17 +70,63 @@ impl Wants {
             hints: 0,
             backoff,
             more_on_disk: true,
+            read_up_to: None,
+            left_some: false,
         }
     }
 
-    /// Whether wants should be read from disk again.
+    /// Whether to read wants from disk.
     pub(crate) fn wants_refill(&self) -> bool {
-        self.more_on_disk && self.wants.len() < MAX_ACTIVE / 2
+        self.more_on_disk
     }
 
-    /// How many more fit.
-    pub(crate) fn room(&self) -> usize {
-        MAX_ACTIVE.saturating_sub(self.wants.len())
+    /// Some changes on disk were not told: what was wanted there is read anew.
+    pub(crate) fn lose_track(&mut self) {
+        self.wants.retain(|_, want| !want.durable);
+        self.more_on_disk = true;
+        self.read_up_to = None;
+    }
+
+    /// What to read from disk: wants after this one, so many.
+    pub(crate) fn refill(&mut self) -> (Option<Cid>, usize) {
+        self.make_room();
+        if self.read_up_to.is_none() {
+            self.left_some = false;
+        }
+        (self.read_up_to, MAX_ACTIVE.saturating_sub(self.wants.len()))
+    }
+
+    /// Wants were read from disk, up to this one, or to the end.
+    pub(crate) fn refilled(&mut self, up_to: Option<Cid>) {
+        self.more_on_disk = up_to.is_some() || self.left_some;
+        self.read_up_to = up_to;
+    }
+
+    /// INVARIANT 3: blocks that nobody serves hold up no others. Where a bound is reached, those asked
+    /// for in vain most often go; durable ones come back in their turn.
+    fn make_room(&mut self) {
+        let crowded = self.wants.len() > MAX_ACTIVE / 4 * 3;
+        let hints_crowded = self.hints > MAX_HINTS / 4 * 3;
+        let mut vain: Vec<(u32, Cid)> = self
+            .wants
+            .iter()
+            .filter(|(_, want)| match want.durable {
+                _ if want.in_flight || want.attempts == 0 => false,
+                true => crowded,
+                false => hints_crowded,
+            })
+            .map(|(cid, want)| (want.attempts, *cid))
+            .collect();
+        vain.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, cid) in vain.into_iter().take(MAX_ACTIVE / 4) {
+            self.leave(&cid);
+        }
+    }
+
+    fn leave(&mut self, cid: &Cid) {
+        self.remove(cid);
+        self.more_on_disk = true;
+        self.left_some = true;
     }
 
     /// A block is wanted on disk.
@@ -87,10 +137,15 @@ impl Wants {
                 self.hints -= 1;
             }
             want.peer = want.peer.take().or(peer);
-        } else if self.wants.len() < MAX_ACTIVE {
+            return;
+        }
+        if self.wants.len() >= MAX_ACTIVE {
+            self.make_room();
+        }
+        if self.wants.len() < MAX_ACTIVE {
             self.wants.insert(cid, Want::new(true, peer, now));
         } else {
-            self.more_on_disk = true;
+            self.leave(&cid);
         }
     }
 
@@ -103,7 +158,11 @@ impl Wants {
             want.due = want.due.min(now);
             return true;
         }
-        if self.hints >= MAX_HINTS || self.wants.len() >= MAX_ACTIVE {
+        let full = |wants: &Self| wants.hints >= MAX_HINTS || wants.wants.len() >= MAX_ACTIVE;
+        if full(self) {
+            self.make_room();
+        }
+        if full(self) {
             return false;
         }
         self.hints += 1;
@@ -288,6 +347,63 @@ mod tests {
         assert_eq!(wants.hints, MAX_HINTS);
         wants.take_due(0, now + HINT_LIFE);
         assert_eq!(wants.hints, 0);
+    }
+
+    fn many(n: usize) -> Cid {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        VersionId(id).cid(Format::DagCbor)
+    }
+
+    #[test]
+    fn what_nobody_serves_makes_room_at_a_bound() {
+        let now = Instant::now();
+        let mut wants = Wants::new(BACKOFF);
+        for n in 0..MAX_ACTIVE {
+            wants.want(many(n), None, now);
+        }
+        // Nothing was asked for yet: there is no reason to prefer another.
+        assert!(!wants.hint(cid(255), None, now));
+        let (asked, _) = wants.take_due(8, now);
+        assert!(!wants.hint(cid(255), None, now), "they may come yet");
+        asked.iter().for_each(|cid| wants.failed(cid, true, now));
+        assert!(wants.hint(cid(255), None, now));
+        wants.want(cid(254), None, now);
+        assert!(asked.iter().all(|cid| !wants.wants.contains_key(cid)));
+        assert_eq!(wants.wants.len(), MAX_ACTIVE - 6);
+
+        wants.lose_track();
+        assert_eq!(wants.wants.len(), 1, "the hint");
+        for n in 0..MAX_ACTIVE - 7 {
+            wants.want(many(n), None, now);
+        }
+        wants.leave(&many(0));
+
+        // Those that went are read back, from the beginning and round again until all are here.
+        assert!(wants.wants_refill());
+        assert_eq!(wants.refill(), (None, 7));
+        wants.refilled(Some(many(5)));
+        assert!(wants.wants_refill());
+        wants.leave(&many(1));
+        assert_eq!(wants.refill(), (Some(many(5)), 8));
+        wants.refilled(None);
+        assert_eq!(wants.refill(), (None, 8));
+        wants.refilled(None);
+        assert!(!wants.wants_refill());
+    }
+
+    #[test]
+    fn hints_that_nobody_serves_make_room_for_others() {
+        let now = Instant::now();
+        let mut wants = Wants::new(BACKOFF);
+        for n in 0..MAX_HINTS {
+            assert!(wants.hint(many(n), None, now));
+        }
+        assert!(!wants.hint(cid(255), None, now));
+        let (asked, _) = wants.take_due(1, now);
+        wants.failed(&asked[0], true, now);
+        assert!(wants.hint(cid(255), None, now));
+        assert_eq!(wants.hints, MAX_HINTS);
     }
 
     #[test]

@@ -16,5 +16,6 @@ mod hostile_blocks;
 mod local_writes;
 mod merge;
 mod named_dags;
+mod pending;
 mod recovery;
 mod sync;
