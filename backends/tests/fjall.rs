@@ -350,3 +350,43 @@ async fn garbage_collection_gives_back_what_was_deleted() {
     );
     store.extras().check.unwrap().check().await.unwrap();
 }
+
+#[tokio::test]
+async fn after_work_in_the_background_failed_writes_go_on_once_its_cause_is_gone() {
+    let directory = directory();
+    let builder = FjallDatastore::builder(directory.path()).memtable_bytes(64 * 1024);
+    let store = builder.open().await.unwrap();
+    let put = async |index: usize| store.put(&key(index), vec![b'x'; 4096].into()).await;
+    put(0).await.unwrap();
+    let mut transaction = store.extras().transactions.unwrap().begin().await.unwrap();
+    assert!(transaction.get(&key(0)).await.unwrap().is_some());
+
+    // No flush can make a file where its directory should be a file.
+    let tables = directory.path().join("data/keyspaces/1/tables");
+    std::fs::rename(&tables, tables.with_extension("gone")).unwrap();
+    std::fs::write(&tables, "").unwrap();
+    let mut written = 1;
+    let error = loop {
+        match put(written).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 10_000, "no flush failed");
+    };
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    assert!(matches!(
+        store.get(&key(0)).await,
+        Err(Error::Damaged { .. })
+    ));
+
+    std::fs::remove_file(&tables).unwrap();
+    std::fs::rename(tables.with_extension("gone"), &tables).unwrap();
+    put(written).await.unwrap();
+    for index in 0..=written {
+        assert_eq!(store.get_size(&key(index)).await.unwrap(), Some(4096));
+    }
+    // The files that its snapshot shows may be gone.
+    let error = transaction.get(&key(1)).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict { .. }), "{error:?}");
+    store.close().await.unwrap();
+}

@@ -83,6 +83,24 @@ async fn a_second_handle_that_is_no_clone_is_locked_out_until_the_first_is_gone(
     open(directory.path()).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn of_many_that_create_a_store_at_once_one_gets_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let path = directory.path().join(round.to_string());
+        let opens = (0..8).map(|_| tokio::spawn(open(path.clone())));
+        let opened = futures::future::join_all(opens).await;
+        let (won, lost): (Vec<_>, Vec<_>) = opened
+            .into_iter()
+            .map(Result::unwrap)
+            .partition(Result::is_ok);
+        assert_eq!(won.len(), 1);
+        for error in lost.into_iter().map(Result::unwrap_err) {
+            assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_store_whose_creation_was_cut_short_is_created_again() {
     let directory = tempfile::tempdir().unwrap();

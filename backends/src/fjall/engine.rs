@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use datastore_core::{Error, Interval, Key, Op, Result};
 use fjall::{
-    AbstractTree, Database, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
-    Readable, SeqNo, Snapshot, UserValue,
+    Database, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, SeqNo,
+    Snapshot, UserValue,
 };
+use lsm_tree::AbstractTree;
 
 use super::group_sync::GroupSync;
 use super::options::FjallBuilder;

@@ -44,7 +44,9 @@ fn from_kind(kind: Kind, what: &str, path: &Path, source: datastore_core::Source
 }
 
 fn kind(failure: &fjall::Error) -> Kind {
-    use fjall::{Error as F, LsmError as L};
+    use fjall::Error as F;
+    use lsm_tree::Error as L;
+
     match failure {
         F::Locked => Kind::Locked,
         F::Io(io) | F::Storage(L::Io(io)) => io_kind(io),
@@ -65,9 +67,11 @@ fn io_kind(failure: &io::Error) -> Kind {
             Kind::Full
         }
         // A file of the store that is gone, cut short or not what it should be.
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
-            Kind::Damaged
-        }
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::InvalidData => Kind::Damaged,
         _ => Kind::Other,
     }
 }

@@ -6,10 +6,8 @@ use fjall::Iter;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::store::Store;
-use super::{blocking, limits};
+use super::{READ_INLINE, blocking, limits};
 
-/// How many entries are read at a time: 30 to 500 µs of work.
-const CHUNK: usize = 256;
 /// A chunk ends early once its values have this many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -54,7 +52,7 @@ impl Scan {
                 entries: engine.range(&interval),
                 descending: query.descending(),
                 with_values: query.needs_values(),
-                chunk: wanted.map_or(CHUNK, |wanted| wanted.min(CHUNK)),
+                chunk: wanted.map_or(READ_INLINE, |wanted| wanted.min(READ_INLINE)),
             }))
         })
     }
@@ -76,7 +74,7 @@ impl Scan {
 
     /// The next entries; none at the end.
     fn read_chunk(&mut self) -> Result<Vec<(Key, Bytes)>> {
-        let size = std::mem::replace(&mut self.chunk, CHUNK);
+        let size = std::mem::replace(&mut self.chunk, READ_INLINE);
         self.store.with(|engine| {
             let (mut read, mut bytes) = (Vec::with_capacity(size), 0);
             while read.len() < size && bytes < CHUNK_BYTES {

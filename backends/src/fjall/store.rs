@@ -1,7 +1,8 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use datastore_core::{Batch, Error, Op, Result};
+use bytes::Bytes;
+use datastore_core::{Batch, Error, Key, Op, Result};
 use fjall::{PersistMode, SeqNo};
 
 use super::directory::Directory;
@@ -86,6 +87,14 @@ impl Store {
     pub(super) fn between_writes<R>(&self, f: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
         let _turn = self.turn();
         self.with(f)
+    }
+
+    /// The values of `keys`, all from one snapshot.
+    pub(super) fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
+        self.with(|engine| {
+            let snapshot = engine.snapshot();
+            keys.iter().map(|key| engine.get(&snapshot, key)).collect()
+        })
     }
 
     /// Writes `ops` as one, if `check` passes, with no other write between the two.
