@@ -21,6 +21,8 @@ mod open;
 mod pending;
 mod stage;
 mod state;
+#[cfg(test)]
+mod tests;
 mod version;
 mod versions;
 

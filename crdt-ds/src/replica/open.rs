@@ -144,6 +144,12 @@ impl Replica {
         &self.state
     }
 
+    /// How many wants the blocks of each peer left behind.
+    #[cfg(test)]
+    pub(super) fn wants_by_peer(&self) -> std::collections::BTreeMap<Peer, u64> {
+        self.wants_by_peer.clone().into_iter().collect()
+    }
+
     /// Where the merge log ends.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor {

@@ -103,7 +103,12 @@ impl Group<'_> {
                 return Ok(Arrival::Refused(error));
             }
         };
-        let missing = self.missing_links(&node).await?;
+        let missing = match known {
+            // INVARIANT 3: what it waited for was given up as a gap while its body was away, and is no
+            // gap of a merged block yet.
+            Some(row) if row.missing == 0 => Vec::new(),
+            _ => self.missing_links(&node).await?,
+        };
         if missing.is_empty() {
             self.unwant(&cid).await?;
             self.forget_pending(&cid, known);
@@ -280,7 +285,8 @@ impl Group<'_> {
         };
         row.set_reason(WantReason::Malformed);
         self.stage.put(self.layout.wanted(cid), row.encode_to_vec());
-        self.committed.unwanted.push((*cid, row.asker()));
+        // Its row stays, and so counts towards what its peer left behind.
+        self.committed.unwanted.push((*cid, None));
         self.committed.malformed.push(*cid);
         if cid.codec() == Format::DagPb.codec() {
             self.release(cid).await?;

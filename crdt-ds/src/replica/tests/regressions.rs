@@ -1,0 +1,108 @@
+//! What random histories have found once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cid::Cid;
+use datastore_backends::MemoryDatastore;
+use datastore_core::{Datastore, Key};
+
+use crate::block::{Block, Delta, Format, Put, VersionId, WriterId, dag_pb};
+use crate::replica::{Arrival, Committed, Draws, Outcome, Replica, Rules, Work};
+use crate::sync::Peer;
+
+fn rules() -> Rules {
+    Rules {
+        format: Format::DagPb,
+        network: String::new(),
+        writer: WriterId([1; 16]),
+        max_inline_bytes: 8,
+        max_delta_bytes: 4096,
+        max_pending_bodies: 1,
+        max_pending: 100,
+        max_wants_per_peer: 100,
+        newest_first: false,
+        max_merges: 10,
+    }
+}
+
+async fn open(store: &Arc<dyn Datastore>) -> Replica {
+    let draws = Draws {
+        store_id: [1; 16],
+        generation: [1; 8],
+    };
+    let replica = Replica::open(store.clone(), Key::new("/r"), rules(), draws).await;
+    replica.unwrap()
+}
+
+fn put(links: &[Cid], priority: u64, key: &str) -> Block {
+    let put = Put {
+        key: Key::new(key),
+        value: Bytes::from_static(b"value"),
+    };
+    let delta = Delta {
+        priority,
+        puts: vec![put],
+        ..Delta::default()
+    };
+    dag_pb::encode(links, &delta).unwrap()
+}
+
+fn arrive(block: &Block) -> Work {
+    Work::Arrive {
+        block: block.clone(),
+        from: Some(Peer::new("p")),
+    }
+}
+
+async fn commit(replica: &mut Replica, work: Work) -> Committed {
+    replica.commit(vec![work], 1, false).await.unwrap()
+}
+
+fn arrival(committed: Committed) -> Arrival {
+    match committed.outcomes.into_iter().next() {
+        Some(Outcome::Arrived(arrival)) => arrival,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_block_merges_whose_body_was_away_when_its_link_was_given_up() {
+    let store: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+    let mut replica = open(&store).await;
+    let lost = VersionId([7; 32]).cid(Format::DagPb);
+    let above = put(&[lost], 9, "/above");
+    let other = put(&[VersionId([8; 32]).cid(Format::DagPb)], 2, "/other");
+
+    // There is room for one body: the one of the higher priority goes.
+    commit(&mut replica, arrive(&above)).await;
+    commit(&mut replica, arrive(&other)).await;
+    assert_eq!(replica.state().sums.bodies, 1);
+    let given_up = Work::Gap {
+        cid: lost,
+        declared: false,
+    };
+    let committed = commit(&mut replica, given_up).await;
+    assert_eq!(committed.wanted, [(*above.cid(), None)]);
+
+    let committed = commit(&mut replica, arrive(&above)).await;
+    assert_eq!(arrival(committed), Arrival::Merged);
+    assert!(replica.state().gaps.contains_key(&lost));
+}
+
+#[tokio::test]
+async fn a_malformed_block_counts_towards_what_its_peer_left_behind_before_and_after_reopening() {
+    let store: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+    let mut replica = open(&store).await;
+    let malformed = Block::new(Format::DagPb, Bytes::from_static(b"no node")).unwrap();
+    commit(&mut replica, arrive(&put(&[*malformed.cid()], 1, "/a"))).await;
+    let one = BTreeMap::from([(Peer::new("p"), 1)]);
+    assert_eq!(replica.wants_by_peer(), one);
+    for _ in 0..2 {
+        let committed = commit(&mut replica, arrive(&malformed)).await;
+        assert!(matches!(arrival(committed), Arrival::Refused(_)));
+        assert_eq!(replica.wants_by_peer(), one);
+    }
+    assert_eq!(open(&store).await.wants_by_peer(), one);
+}
