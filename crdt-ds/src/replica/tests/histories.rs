@@ -29,6 +29,8 @@ fn steps(random: &mut StdRng) -> Vec<Step> {
         (Action::Gap, 5),
         (Action::Damaged, 2),
         (Action::Reopen, 3),
+        (Action::Crash, 4),
+        (Action::Fail, 4),
     ];
     (0..random.random_range(5..40))
         .map(|_| Step {

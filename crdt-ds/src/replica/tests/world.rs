@@ -7,16 +7,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cid::Cid;
 use datastore_backends::MemoryDatastore;
-use datastore_core::{Batch, Datastore, Key, Op};
+use datastore_core::{
+    Batch, CrashDatastore, CrashPoint, Datastore, DatastoreExt, FailDatastore, Fault, Key, Loss,
+    Op, Query,
+};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 use super::audit::{Audited, Nodes, audit, ensure};
 use super::blocks::{self, NETWORK};
+use crate::Error;
 use crate::block::{self, Block, BlockError, DagName, Format, WriterId};
 use crate::replica::group::Receipt;
-use crate::replica::layout::Layout;
+use crate::replica::layout::{Layout, trailing_cid};
 use crate::replica::{Arrival, Committed, Draws, Outcome, Replica, Rules, Work, Write};
 use crate::sync::Peer;
 
@@ -41,7 +45,12 @@ pub(super) enum Action {
     Hostile,
     Gap,
     Damaged,
+    /// It is closed, or only dropped, and opened again.
     Reopen,
+    /// The process or the power is cut while it does something, at one commit, before or after.
+    Crash,
+    /// The disk is full, or cannot be read, while it does something.
+    Fail,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +60,10 @@ pub(super) struct Step {
     pub(super) seed: u64,
 }
 
+type Disk = FailDatastore<CrashDatastore<MemoryDatastore>>;
+
 struct Member {
-    store: Arc<dyn Datastore>,
+    store: Arc<Disk>,
     replica: Option<Replica>,
     rules: Rules,
     /// How far its clock is ahead.
@@ -69,6 +80,8 @@ pub(super) struct World {
     nodes: Nodes,
     now_us: u64,
     opens: u8,
+    /// Why the last commit failed, if it did.
+    failure: Option<Error>,
 }
 
 /// What the last write of a group says about a key.
@@ -85,6 +98,7 @@ impl World {
             nodes: Nodes::new(),
             now_us: 1_700_000_000_000_000,
             opens: 0,
+            failure: None,
             config,
         };
         for number in 0..world.config.replicas {
@@ -101,17 +115,21 @@ impl World {
                 max_merges: 3,
             };
             world.members.push(Member {
-                store: Arc::new(MemoryDatastore::new()),
+                store: Arc::new(FailDatastore::new(CrashDatastore::new(
+                    MemoryDatastore::new(),
+                ))),
                 replica: None,
                 rules,
                 skew_us: [0, 5_000_000, -3_000][number % 3],
             });
-            world.open(number).await;
+            world.open(number).await.unwrap();
         }
         world
     }
 
-    async fn open(&mut self, number: usize) {
+    /// Opens a replica. What it has is known to everybody from then on, also what it made just before
+    /// a crash and told nobody.
+    async fn open(&mut self, number: usize) -> crate::Result<()> {
         self.opens += 1;
         let member = &mut self.members[number];
         member.replica = None;
@@ -121,8 +139,21 @@ impl World {
             generation: [self.opens; 8],
         };
         let (store, rules) = (member.store.clone(), member.rules.clone());
-        let replica = Replica::open(store, self.namespace.clone(), rules, draws).await;
-        member.replica = Some(replica.unwrap());
+        let replica = Replica::open(store, self.namespace.clone(), rules, draws).await?;
+        member.replica = Some(replica);
+        let rows = Query::new().prefix(self.namespace.child_str("b"));
+        for row in member.store.query_all(rows).await? {
+            let cid = trailing_cid(&row.key).unwrap();
+            let block = Block::verify(&cid, row.value.unwrap())?;
+            self.publish(block);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, block: Block) {
+        if self.pool.iter().all(|other| other.cid() != block.cid()) {
+            self.pool.push(block);
+        }
     }
 
     fn replica(&self, number: usize) -> &Replica {
@@ -134,6 +165,20 @@ impl World {
         self.now_us += random.random_range(0..1000);
         let number = step.replica % self.members.len();
         match step.action {
+            Action::Crash => self.crash(number, random).await?,
+            Action::Fail => self.fail(number, random).await?,
+            action => self.act(number, action, random).await?,
+        }
+        self.audit(number).await.map(|_| ())
+    }
+
+    async fn act(
+        &mut self,
+        number: usize,
+        action: Action,
+        random: &mut StdRng,
+    ) -> Result<(), String> {
+        match action {
             Action::Write => self.write(number, random).await?,
             Action::Deliver => {
                 let recent = self.pool.len().min(random.random_range(1..30));
@@ -173,9 +218,116 @@ impl World {
                     self.commit(number, vec![Work::Damaged { cid }]).await?;
                 }
             }
-            Action::Reopen => self.open(number).await,
+            Action::Reopen => self.reopen(number, random).await?,
+            Action::Crash | Action::Fail => {}
         }
-        self.audit(number).await.map(|_| ())
+        Ok(())
+    }
+
+    async fn reopen(&mut self, number: usize, random: &mut StdRng) -> Result<(), String> {
+        let replica = self.members[number].replica.as_mut().unwrap();
+        let generation = replica.identity().generation;
+        let clean = random.random_bool(0.5);
+        if clean {
+            replica.close().await.map_err(|error| error.to_string())?;
+        }
+        self.open(number).await.map_err(|error| error.to_string())?;
+        ensure!(
+            clean == (self.replica(number).identity().generation == generation),
+            "a generation lasts as long as stores are closed cleanly"
+        );
+        Ok(())
+    }
+
+    /// Something to be disturbed in.
+    fn some_action(random: &mut StdRng) -> Action {
+        let actions = [
+            Action::Write,
+            Action::Deliver,
+            Action::DeliverWanted,
+            Action::Gap,
+            Action::Reopen,
+        ];
+        *actions.choose(random).unwrap()
+    }
+
+    async fn crash(&mut self, number: usize, random: &mut StdRng) -> Result<(), String> {
+        let point = *[CrashPoint::Before, CrashPoint::After]
+            .choose(random)
+            .unwrap();
+        let loss = *[Loss::Process, Loss::Power].choose(random).unwrap();
+        let store = self.members[number].store.clone();
+        let disk = store.inner();
+        disk.crash_at(disk.operations() + random.random_range(0..3), point);
+        self.failure = None;
+        let done = self.act(number, Self::some_action(random), random).await;
+        if !disk.has_crashed() {
+            // It had less to do.
+            disk.crash_at(u64::MAX, point);
+            return done;
+        }
+        if let Some(failure) = self.failure.take() {
+            ensure!(
+                is_outcome_unknown(&failure),
+                "a crash said that nothing was done: {failure}"
+            );
+            let replica = self.members[number].replica.as_mut().unwrap();
+            let more = replica.commit(Vec::new(), self.now_us, false).await;
+            ensure!(
+                matches!(more, Err(Error::OutcomeUnknown)),
+                "after an unknown outcome it went on: {more:?}"
+            );
+        }
+        let left = disk.survivors(loss, MemoryDatastore::new()).await.unwrap();
+        self.members[number].store = Arc::new(FailDatastore::new(left));
+        self.open(number).await.map_err(|error| error.to_string())
+    }
+
+    /// A commit that fails changes nothing, and says why.
+    async fn fail(&mut self, number: usize, random: &mut StdRng) -> Result<(), String> {
+        let store = self.members[number].store.clone();
+        let full = random.random_bool(0.5);
+        if full {
+            store.fail_when(|operation| {
+                let full = || datastore_core::Error::StorageFull {
+                    context: "a commit".to_owned(),
+                    source: Arc::new(std::fmt::Error),
+                };
+                operation.is_write().then(|| Fault::before(full()))
+            });
+        } else {
+            let broken = datastore_core::Error::backend("a read", std::fmt::Error);
+            store.fail_nth(random.random_range(0..30), Fault::before(broken));
+        }
+        let before = format!("{:?}", self.replica(number).state());
+        self.failure = None;
+        let action = loop {
+            // Opening is for crashes.
+            match Self::some_action(random) {
+                Action::Reopen => {}
+                action => break action,
+            }
+        };
+        let done = self.act(number, action, random).await;
+        store.heal();
+        let Some(failure) = self.failure.take() else {
+            // It had less to do, or what was cut was a look of the test's own.
+            return if full { done } else { Ok(()) };
+        };
+        if full {
+            ensure!(
+                matches!(
+                    failure,
+                    Error::Datastore(datastore_core::Error::StorageFull { .. })
+                ),
+                "the disk was full, and that was {failure:?}"
+            );
+        }
+        ensure!(
+            before == format!("{:?}", self.replica(number).state()),
+            "a commit that failed changed something"
+        );
+        Ok(())
     }
 
     /// A block, or a link of one that may not exist.
@@ -190,9 +342,15 @@ impl World {
         let member = &self.members[number];
         let replica = member.replica.as_ref().unwrap();
         let nodes = &mut self.nodes;
-        audit(replica, &*member.store, &self.namespace, NETWORK, nodes)
-            .await
-            .map_err(|error| format!("replica {number}: {error}"))
+        audit(
+            replica,
+            member.store.inner(),
+            &self.namespace,
+            NETWORK,
+            nodes,
+        )
+        .await
+        .map_err(|error| format!("replica {number}: {error}"))
     }
 
     async fn commit(&mut self, number: usize, work: Vec<Work>) -> Result<Committed, String> {
@@ -201,17 +359,23 @@ impl World {
         let pieces = work.len();
         let replica = member.replica.as_mut().unwrap();
         let committed = replica.commit(work, now_us, now_us.is_multiple_of(2)).await;
-        let committed = committed.map_err(|error| format!("replica {number}: {error}"))?;
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(error) => {
+                let message = format!("replica {number}: {error}");
+                self.failure = Some(error);
+                return Err(message);
+            }
+        };
         ensure!(
             committed.outcomes.len() == pieces,
             "{pieces} pieces of work, {} outcomes",
             committed.outcomes.len()
         );
         for cid in &committed.stored {
-            if self.pool.iter().all(|block| block.cid() != cid) {
-                let row = member.store.get(&self.layout.block(cid)).await.unwrap();
-                self.pool.push(Block::verify(cid, row.unwrap()).unwrap());
-            }
+            let store = self.members[number].store.inner();
+            let row = store.get(&self.layout.block(cid)).await.unwrap();
+            self.publish(Block::verify(cid, row.unwrap()).unwrap());
         }
         Ok(committed)
     }
@@ -350,7 +514,7 @@ impl World {
 
     /// What a replica wants: blocks that somebody has, and those that nobody can serve.
     async fn wants(&self, number: usize) -> Result<(Vec<Block>, Vec<Cid>), String> {
-        let store = &*self.members[number].store;
+        let store = self.members[number].store.inner();
         let wants = Replica::wants(store, &self.layout, None, usize::MAX).await;
         let mut somebodys = Vec::new();
         let mut nobodys = Vec::new();
@@ -443,4 +607,11 @@ impl World {
         }
         Err(format!("replica {number} goes round"))
     }
+}
+
+fn is_outcome_unknown(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::OutcomeUnknown | Error::Datastore(datastore_core::Error::OutcomeUnknown { .. })
+    )
 }
