@@ -366,6 +366,12 @@ fn check_pending(
             "nobody fetches the gap {gap}"
         );
     }
+    for declared in &state.declared {
+        ensure!(
+            !merged.contains(declared),
+            "{declared} is merged, and a declared gap"
+        );
+    }
     let mut wants_by_peer: BTreeMap<Peer, u64> = BTreeMap::new();
     for (cid, row) in &wanted {
         ensure!(

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cid::Cid;
 use datastore_backends::MemoryDatastore;
-use datastore_core::{Datastore, Key};
+use datastore_core::{Batch, Datastore, Key};
 
-use crate::block::{Block, Delta, Format, Put, VersionId, WriterId, dag_pb};
-use crate::replica::{Arrival, Committed, Draws, Outcome, Replica, Rules, Work};
+use crate::block::{Block, DagName, Delta, Format, Put, VersionId, WriterId, dag_pb, protobuf};
+use crate::replica::{Arrival, Committed, Draws, Outcome, Replica, Rules, Work, Write};
 use crate::sync::Peer;
 
-fn rules() -> Rules {
+fn rules(format: Format) -> Rules {
     Rules {
-        format: Format::DagPb,
+        format,
         network: String::new(),
         writer: WriterId([1; 16]),
         max_inline_bytes: 8,
@@ -27,12 +27,12 @@ fn rules() -> Rules {
     }
 }
 
-async fn open(store: &Arc<dyn Datastore>) -> Replica {
+async fn open(store: &Arc<dyn Datastore>, format: Format) -> Replica {
     let draws = Draws {
         store_id: [1; 16],
         generation: [1; 8],
     };
-    let replica = Replica::open(store.clone(), Key::new("/r"), rules(), draws).await;
+    let replica = Replica::open(store.clone(), Key::new("/r"), rules(format), draws).await;
     replica.unwrap()
 }
 
@@ -47,6 +47,19 @@ fn put(links: &[Cid], priority: u64, key: &str) -> Block {
         ..Delta::default()
     };
     dag_pb::encode(links, &delta).unwrap()
+}
+
+/// As [`put`], but of the highest priority that a foreign block can have, which ours cannot.
+fn put_above_all(key: &str, value: &str) -> Block {
+    let mut element = Vec::new();
+    protobuf::write_bytes_field(&mut element, 1, key.as_bytes());
+    protobuf::write_bytes_field(&mut element, 3, value.as_bytes());
+    let mut delta = Vec::new();
+    protobuf::write_bytes_field(&mut delta, 1, &element);
+    protobuf::write_number_field(&mut delta, 3, u64::MAX);
+    let mut node = Vec::new();
+    protobuf::write_bytes_field(&mut node, 1, &delta);
+    Block::new(Format::DagPb, node.into()).unwrap()
 }
 
 fn arrive(block: &Block) -> Work {
@@ -70,7 +83,7 @@ fn arrival(committed: Committed) -> Arrival {
 #[tokio::test]
 async fn a_block_merges_whose_body_was_away_when_its_link_was_given_up() {
     let store: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
-    let mut replica = open(&store).await;
+    let mut replica = open(&store, Format::DagPb).await;
     let lost = VersionId([7; 32]).cid(Format::DagPb);
     let above = put(&[lost], 9, "/above");
     let other = put(&[VersionId([8; 32]).cid(Format::DagPb)], 2, "/other");
@@ -94,7 +107,7 @@ async fn a_block_merges_whose_body_was_away_when_its_link_was_given_up() {
 #[tokio::test]
 async fn a_malformed_block_counts_towards_what_its_peer_left_behind_before_and_after_reopening() {
     let store: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
-    let mut replica = open(&store).await;
+    let mut replica = open(&store, Format::DagPb).await;
     let malformed = Block::new(Format::DagPb, Bytes::from_static(b"no node")).unwrap();
     commit(&mut replica, arrive(&put(&[*malformed.cid()], 1, "/a"))).await;
     let one = BTreeMap::from([(Peer::new("p"), 1)]);
@@ -104,5 +117,27 @@ async fn a_malformed_block_counts_towards_what_its_peer_left_behind_before_and_a
         assert!(matches!(arrival(committed), Arrival::Refused(_)));
         assert_eq!(replica.wants_by_peer(), one);
     }
-    assert_eq!(open(&store).await.wants_by_peer(), one);
+    assert_eq!(open(&store, Format::DagPb).await.wants_by_peer(), one);
+}
+
+#[tokio::test]
+async fn a_put_wins_over_more_hostile_versions_than_it_would_sweep() {
+    for format in [Format::DagCbor, Format::DagPb] {
+        let store: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+        let mut replica = open(&store, format).await;
+        for number in 0..100 {
+            commit(
+                &mut replica,
+                arrive(&put_above_all("/k", &number.to_string())),
+            )
+            .await;
+        }
+        let mut batch = Batch::new();
+        batch.put(Key::new("/k"), "ours");
+        let name = DagName::default();
+        commit(&mut replica, Work::Write(Write { name, batch })).await;
+        let visible = store.get(&Key::new("/r/k/k")).await.unwrap().unwrap();
+        assert!(visible.ends_with(b"ours"), "{format}");
+        assert_eq!(replica.state().sums.hidden, 0, "{format}");
+    }
 }
