@@ -91,10 +91,17 @@ pub(crate) async fn history(store: &CrdtDatastore) -> Vec<Block> {
 }
 
 /// All that replicas must agree on.
-pub(crate) type Sameness = (PeerDigests, Vec<HeadInfo>, Vec<(String, Bytes)>);
+pub(crate) type Sameness = (PeerDigests, Vec<HeadInfo>, Vec<(String, Bytes)>, [u64; 4]);
 
 pub(crate) async fn sameness(store: &CrdtDatastore) -> Sameness {
-    (store.digests(), store.heads(), entries(store).await)
+    let info = store.info();
+    let counts = [
+        info.blocks,
+        info.keys,
+        info.hidden_versions,
+        info.kept_tombstones,
+    ];
+    (store.digests(), store.heads(), entries(store).await, counts)
 }
 
 pub(crate) async fn assert_same(stores: &[&CrdtDatastore], what: &str) {
@@ -212,6 +219,19 @@ pub(crate) fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
     all
 }
 
+/// The rows that a replica keeps beneath, but for its identity and those that tell of an order: the merge
+/// log, the state's row with the log's hash, and which head is above our own last block.
+pub(crate) async fn rows(below: &MemoryDatastore) -> Vec<(Key, Bytes)> {
+    let query = Query::new().prefix(key("/crdt"));
+    let entries = below.query_all(query).await.unwrap();
+    let ordered = ["/crdt/l", "/crdt/s", "/crdt/n", "/crdt/o"].map(key);
+    let entries = entries.into_iter();
+    entries
+        .map(|entry| (entry.key, entry.value.unwrap()))
+        .filter(|(row, _)| !ordered.iter().any(|of| row.strip_prefix(of).is_some()))
+        .collect()
+}
+
 /// Replicas that got the blocks in every order: links first, all in one commit, and, one by one,
 /// every link a gap until it came. They end alike, or this panics.
 pub(crate) async fn replicas_in_every_order(
@@ -222,9 +242,11 @@ pub(crate) async fn replicas_in_every_order(
     let mut first = None;
     for order in orders(blocks) {
         for way in ["links first", "at once", "gaps"] {
+            let below = MemoryDatastore::new();
+            let builder = over(format, below.clone());
             let store = match way {
-                "gaps" => replica(format).newest_first().open().await.unwrap(),
-                _ => alone(format).await,
+                "gaps" => builder.newest_first().open().await.unwrap(),
+                _ => builder.open().await.unwrap(),
             };
             if way == "gaps" && format == Format::DagCbor {
                 for block in &order {
@@ -238,7 +260,7 @@ pub(crate) async fn replicas_in_every_order(
                     store.import(vec![block.clone()]).await.unwrap();
                 }
             }
-            let this = sameness(&store).await;
+            let this = (sameness(&store).await, rows(&below).await);
             let cids: Vec<String> = order.iter().map(|b| b.cid().to_string()).collect();
             let first = first.get_or_insert_with(|| this.clone());
             assert_eq!(this, *first, "{format}, {way}, {cids:?}");

@@ -323,3 +323,41 @@ async fn writes_that_wait_share_a_block_of_each_name() {
         }
     }
 }
+
+/// In our format an overwrite deletes what it replaces; what of that does not fit into the block of the
+/// puts goes into blocks before it, in the same commit.
+#[tokio::test]
+async fn an_overwrite_that_exceeds_a_block_deletes_in_blocks_before_it() {
+    let format = Format::DagCbor;
+    let store = replica(format).max_delta_bytes(8192).open().await.unwrap();
+    let batch = |value: u8| {
+        let mut batch = Batch::new();
+        for n in 0..70 {
+            batch.put(key(&format!("/{n}")), vec![value; 50]);
+        }
+        batch
+    };
+    store.write(batch(1)).await.unwrap();
+    let mut changes = Box::pin(store.subscribe(&key("/"), From::Now));
+    let last = store.write(batch(2)).await.unwrap().cid.unwrap();
+    let blocks = history(&store).await;
+    assert!(blocks.len() > 2, "it did not exceed a block");
+    for block in &blocks {
+        assert!(block.bytes().len() <= 8192);
+    }
+    assert_eq!(heads(&store), [last]);
+    assert_eq!(node(&store, &last).await.delta.puts.len(), 70);
+    assert_eq!(store.info().hidden_versions, 0);
+    let mut told = 0;
+    while let Some(event) = now(&mut changes) {
+        let Event::Changed(change) = event.unwrap() else {
+            panic!("a reset");
+        };
+        assert_eq!(change.new, Some(Bytes::from(vec![2; 50])));
+        told += 1;
+    }
+    assert_eq!(told, 70);
+    let other = alone(format).await;
+    other.import(blocks).await.unwrap();
+    assert_same(&[&store, &other], "replayed").await;
+}

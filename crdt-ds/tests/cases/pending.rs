@@ -1,6 +1,6 @@
 //! Blocks that wait: their bounds, and those of a version that this program does not know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crdt_ds::block::{Block, Format, VersionId};
@@ -8,6 +8,9 @@ use crdt_ds::datastore::{Datastore, DatastoreExt, Query};
 use crdt_ds::sync::Hub;
 use crdt_ds::{Builder, CrdtDatastore, Imported, Options};
 use datastore_backends::MemoryDatastore;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 
 use super::fixtures::{
     FORMATS, Made, Stranger, alone, heads, joined, key, made, over, put, until, value,
@@ -248,5 +251,34 @@ async fn a_block_merges_once() {
         let cids: BTreeSet<_> = heads(&store).into_iter().collect();
         assert_eq!(cids, [*above.cid()].into(), "{format}");
         assert!(store.has(&key("/root")).await.unwrap(), "{format}");
+    }
+}
+
+/// Nothing is left of what waited once all has merged, in whatever order it came.
+#[tokio::test]
+async fn merged_blocks_leave_no_rows_of_pending_ones() {
+    for format in FORMATS {
+        for seed in 0..20 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut blocks = chain(format, 12);
+            let late = made(format).put("/late", "v").block();
+            let kill = made(format).above(&[&blocks[5]]).delete("/late", &[&late]);
+            blocks.extend([kill.block(), late]);
+            blocks.shuffle(&mut random);
+            let below = MemoryDatastore::new();
+            let store = over(format, below.clone()).open().await.unwrap();
+            for block in &blocks {
+                store.import(vec![block.clone()]).await.unwrap();
+            }
+            // 12 visible keys; 14 blocks, each with its bytes and a place in the index.
+            let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+            for (row, _) in super::fixtures::rows(&below).await {
+                let kind = row.as_str()[.."/crdt/k".len()].to_owned();
+                *kinds.entry(kind).or_default() += 1;
+            }
+            let expected = [("/crdt/b", 14), ("/crdt/i", 14), ("/crdt/k", 12)];
+            let expected = expected.map(|(kind, count)| (kind.to_owned(), count));
+            assert_eq!(kinds, expected.into(), "{format}, seed {seed}");
+        }
     }
 }
