@@ -211,7 +211,11 @@ impl Replica {
         if !batch.is_empty()
             && let Err(error) = self.store.commit(batch).await
         {
-            self.unsure = matches!(error, datastore_core::Error::OutcomeUnknown { .. });
+            if matches!(error, datastore_core::Error::OutcomeUnknown { .. }) {
+                tracing::error!(%error, "no more writes until the store is opened again");
+                self.unsure = true;
+                return Err(Error::OutcomeUnknown);
+            }
             return Err(error.into());
         }
         self.state = state;

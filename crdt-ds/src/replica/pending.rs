@@ -207,7 +207,7 @@ impl Group<'_> {
 
     /// A block of a version that this program does not know is kept until another program opens the
     /// store, if there is room for it. What it links to comes meanwhile.
-    async fn pend_unknown(
+    pub(super) async fn pend_unknown(
         &mut self,
         block: &Block,
         error: BlockError,

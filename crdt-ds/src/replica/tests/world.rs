@@ -268,7 +268,7 @@ impl World {
         }
         if let Some(failure) = self.failure.take() {
             ensure!(
-                is_outcome_unknown(&failure),
+                matches!(failure, Error::OutcomeUnknown),
                 "a crash said that nothing was done: {failure}"
             );
             let replica = self.members[number].replica.as_mut().unwrap();
@@ -607,11 +607,4 @@ impl World {
         }
         Err(format!("replica {number} goes round"))
     }
-}
-
-fn is_outcome_unknown(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::OutcomeUnknown | Error::Datastore(datastore_core::Error::OutcomeUnknown { .. })
-    )
 }
