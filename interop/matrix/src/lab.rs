@@ -92,11 +92,15 @@ pub(crate) async fn partition(nodes: &mut [&mut Node]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Connects two nodes that were cut off. Each refuses whoever comes until it dials, so the first
+/// Connects two nodes that were cut off. A Go node refuses whoever comes until it dials, so the first
 /// dial may fail.
 pub(crate) async fn heal(first: &mut Node, second: &mut Node) -> Result<(), Failure> {
     match first.tell(&format!("dial {}", second.address)).await {
-        Ok(()) | Err(Failure::Reply { .. }) => connect(second, first).await,
+        Ok(()) => {
+            until_peers(first, |peers| peers > 0).await?;
+            until_peers(second, |peers| peers > 0).await
+        }
+        Err(Failure::Reply { .. }) => connect(second, first).await,
         Err(failure) => Err(failure),
     }
 }
