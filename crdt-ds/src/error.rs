@@ -58,6 +58,36 @@ pub enum Error {
         limit: usize,
     },
 
+    /// An id is empty, and so would not be a part of a key.
+    #[error("the {what} is empty: give it a name")]
+    EmptyName {
+        /// Which id.
+        what: &'static str,
+    },
+
+    /// Somebody in this process writes the counters of this node there already.
+    #[error("the counters of node {node} under {root} are open already: close them first")]
+    NodeOpen {
+        /// The node.
+        node: String,
+        /// Where its counters lie.
+        root: datastore_core::Key,
+    },
+
+    /// The update exceeds the rate that was allowed.
+    #[error("too many updates: try again in {retry_after:?}")]
+    RateLimited {
+        /// When there will be room for it.
+        retry_after: Duration,
+    },
+
+    /// The validation hook refused the update.
+    #[error("the update was refused: {reason}")]
+    Refused {
+        /// What the hook said.
+        reason: String,
+    },
+
     /// The store was made with another format, which it keeps for life.
     #[error(
         "this store was made with format {stored}, not {given}: open it with {stored}, or use another namespace"

@@ -70,8 +70,11 @@ mod error;
 pub mod net;
 mod options;
 mod replica;
+#[cfg(feature = "stats")]
+pub mod stats;
 mod store;
 pub mod sync;
+pub mod types;
 
 pub use datastore_core as datastore;
 
