@@ -69,6 +69,7 @@ mod error;
 #[cfg(feature = "libp2p")]
 pub mod net;
 mod options;
+mod rate;
 mod replica;
 #[cfg(feature = "stats")]
 pub mod stats;

@@ -74,15 +74,23 @@ mod tests {
 
     #[test]
     fn an_id_that_is_empty_or_long_is_an_error() {
-        assert!(matches!(escape("x", ""), Err(Error::EmptyName { what: "x" })));
+        assert!(matches!(
+            escape("x", ""),
+            Err(Error::EmptyName { what: "x" })
+        ));
         assert!(escape("x", &"é".repeat(MAX_ID_BYTES / 2)).is_ok());
         let long = "a".repeat(10 * 1024);
-        assert!(matches!(escape("x", &long), Err(Error::NameTooLong { size: 10_240, .. })));
+        assert!(matches!(
+            escape("x", &long),
+            Err(Error::NameTooLong { size: 10_240, .. })
+        ));
     }
 
     #[test]
     fn what_no_escape_made_is_not_unescaped() {
-        for text in ["", "a/b", "a:b", "%", "%2", "%zz", "%+1", "%41", "%2e", ".", "..", "%FF"] {
+        for text in [
+            "", "a/b", "a:b", "%", "%2", "%zz", "%+1", "%41", "%2e", ".", "..", "%FF",
+        ] {
             assert_eq!(unescape(text), None, "{text:?}");
         }
     }

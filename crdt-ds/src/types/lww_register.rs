@@ -102,11 +102,15 @@ impl LwwRegister {
 
 impl std::fmt::Debug for LwwRegister {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LwwRegister").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("LwwRegister")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
 fn system_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -19,9 +19,11 @@ mod totals;
 
 pub use self::escape::{MAX_ID_BYTES, escape, unescape};
 pub use self::lww_register::LwwRegister;
+#[cfg(feature = "stats")]
+pub(crate) use self::or_set::members;
 pub use self::or_set::{Members, OrSet};
 pub use self::pn_counter::PnCounter;
+pub(crate) use self::slot_writer::{Amount, Encoding, Slot, SlotWriter};
 #[cfg(feature = "stats")]
 pub(crate) use self::slot_writer::{Intent, Journal};
-pub(crate) use self::slot_writer::{Amount, Encoding, Slot, SlotWriter};
 pub use self::totals::{Sum, Totals};

@@ -56,6 +56,16 @@ impl OrSet {
         }
     }
 
+    /// With a lock that others share.
+    #[cfg(feature = "stats")]
+    pub(crate) fn sharing(
+        store: CrdtDatastore,
+        key: Key,
+        turn: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
+        Self { store, key, turn }
+    }
+
     fn member(&self, member: &str) -> Result<Key> {
         Ok(self.key.child_str(&escape("member", member)?))
     }
@@ -103,7 +113,10 @@ impl OrSet {
     /// # Errors
     /// What the datastore said.
     pub async fn len(&self) -> Result<u64> {
-        let mut keys = self.store.query(Query::new().prefix(self.key.clone()).keys_only()).await?;
+        let mut keys = self
+            .store
+            .query(Query::new().prefix(self.key.clone()).keys_only())
+            .await?;
         let mut count = 0;
         while let Some(entry) = keys.try_next().await? {
             count += u64::from(self.member_at(&entry.key).is_some());
@@ -153,7 +166,9 @@ pub(crate) async fn members(
         .filter_keys(move |key| member_at(&under, key).is_some())
         .limit(limit.saturating_add(1));
     let entries = store.query_all(query).await?;
-    let ids = entries.iter().filter_map(|entry| member_at(set, &entry.key));
+    let ids = entries
+        .iter()
+        .filter_map(|entry| member_at(set, &entry.key));
     let mut members: Vec<String> = ids.collect();
     let more = members.len() > limit;
     members.truncate(limit);

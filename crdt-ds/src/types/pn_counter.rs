@@ -87,7 +87,12 @@ impl PnCounter {
     /// # Errors
     /// What the datastore said.
     pub async fn value(&self) -> Result<i128> {
-        let sum: Sum = self.slots().await?.into_iter().map(|(_, totals)| totals).collect();
+        let sum: Sum = self
+            .slots()
+            .await?
+            .into_iter()
+            .map(|(_, totals)| totals)
+            .collect();
         let (up, down) = (i128::try_from(sum.up), i128::try_from(sum.down));
         Ok(up.unwrap_or(i128::MAX) - down.unwrap_or(i128::MAX))
     }
@@ -105,7 +110,10 @@ impl PnCounter {
     }
 
     async fn slots(&self) -> Result<Vec<(String, Totals)>> {
-        let entries = self.store.query_all(Query::new().prefix(self.key.clone())).await?;
+        let entries = self
+            .store
+            .query_all(Query::new().prefix(self.key.clone()))
+            .await?;
         let slots = entries.into_iter().filter_map(|entry| {
             let (node, _) = slot_of(&self.key, &entry.key)?;
             Some((unescape(node)?, Totals::from_bytes(&entry.value?)?))

@@ -43,10 +43,16 @@ pub(crate) enum Encoding {
     /// Up and down, 16 bytes.
     Both,
     /// Up alone, 8 bytes.
-    #[cfg_attr(not(feature = "stats"), allow(dead_code, reason = "of the stats' layouts"))]
+    #[cfg_attr(
+        not(feature = "stats"),
+        allow(dead_code, reason = "of the stats' layouts")
+    )]
     Up,
     /// Down alone, 8 bytes.
-    #[cfg_attr(not(feature = "stats"), allow(dead_code, reason = "of the stats' layouts"))]
+    #[cfg_attr(
+        not(feature = "stats"),
+        allow(dead_code, reason = "of the stats' layouts")
+    )]
     Down,
 }
 
@@ -184,7 +190,12 @@ impl SlotWriter {
 
     /// Adds to a slot, together with what others add at the time. A caller that goes away leaves the
     /// change counted wholly or not at all.
-    pub(crate) async fn add(&self, slot: Slot, amount: Amount, intent: Option<Intent>) -> Result<()> {
+    pub(crate) async fn add(
+        &self,
+        slot: Slot,
+        amount: Amount,
+        intent: Option<Intent>,
+    ) -> Result<()> {
         let change = Change {
             slot,
             amount,
@@ -231,7 +242,12 @@ impl SlotWriter {
     #[cfg(feature = "stats")]
     pub(crate) async fn covers(&self, slot: &Slot, totals: Totals) -> Result<bool> {
         let _turn = self.inner.turn.lock().await;
-        let frozen = self.inner.state().known.get(&slot.key).is_some_and(|known| known.frozen);
+        let frozen = self
+            .inner
+            .state()
+            .known
+            .get(&slot.key)
+            .is_some_and(|known| known.frozen);
         if frozen {
             return Err(Error::OutcomeUnknown);
         }
@@ -254,7 +270,11 @@ impl SlotWriter {
         }
         let _turn = self.inner.turn.lock().await;
         let outcomes = self.inner.write_dirty().await;
-        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         outcomes.into_values().collect()
     }
 }
@@ -279,7 +299,9 @@ impl Inner {
     async fn stored(&self, slot: &Slot) -> Result<Totals> {
         let value = self.store.get(&slot.key).await?;
         // What is no total was not written by an owner of the slot, and is overwritten.
-        Ok(value.and_then(|value| slot.encoding.decode(&value)).unwrap_or_default())
+        Ok(value
+            .and_then(|value| slot.encoding.decode(&value))
+            .unwrap_or_default())
     }
 
     /// IMPORTANT: intents before totals; and what has intents before what has none, for of those that
@@ -319,7 +341,12 @@ impl Inner {
         let written = self.write_dirty().await;
         let mut state = self.state();
         // Those of frozen slots were not written.
-        let outcome = |key: &Key| written.get(key).cloned().unwrap_or(Err(Error::OutcomeUnknown));
+        let outcome = |key: &Key| {
+            written
+                .get(key)
+                .cloned()
+                .unwrap_or(Err(Error::OutcomeUnknown))
+        };
         for (position, key) in counted {
             set(&mut outcomes, position, outcome(&key));
         }
@@ -361,12 +388,14 @@ impl Inner {
             }
         }
         let Err(error) = journal.commit(batch).await else {
-            return grown.into_iter().map(|(position, key, _)| (position, key)).collect();
+            return grown
+                .into_iter()
+                .map(|(position, key, _)| (position, key))
+                .collect();
         };
         let unknown = matches!(
             error,
-            Error::OutcomeUnknown
-                | Error::Datastore(datastore_core::Error::OutcomeUnknown { .. })
+            Error::OutcomeUnknown | Error::Datastore(datastore_core::Error::OutcomeUnknown { .. })
         );
         let mut state = self.state();
         for (position, key, grew) in grown {
@@ -387,7 +416,9 @@ impl Inner {
         let unknown: Vec<&Slot> = {
             let state = self.state();
             let slots = changes.iter().map(|change| &change.slot);
-            slots.filter(|slot| !state.known.contains_key(&slot.key)).collect()
+            slots
+                .filter(|slot| !state.known.contains_key(&slot.key))
+                .collect()
         };
         for slot in unknown {
             let totals = self.stored(slot).await?;

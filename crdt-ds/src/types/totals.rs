@@ -110,7 +110,10 @@ mod tests {
 
     #[test]
     fn totals_are_two_big_endian_numbers() {
-        let totals = Totals { up: 0x0102, down: 3 };
+        let totals = Totals {
+            up: 0x0102,
+            down: 3,
+        };
         let bytes = totals.to_bytes();
         assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!(Totals::from_bytes(&bytes), Some(totals));
@@ -121,18 +124,36 @@ mod tests {
 
     #[test]
     fn totals_saturate_and_give_back_only_what_they_took() {
-        let mut totals = Totals { up: u64::MAX - 1, down: 0 };
+        let mut totals = Totals {
+            up: u64::MAX - 1,
+            down: 0,
+        };
         let grown = totals.grow(Totals { up: 5, down: 2 });
         assert_eq!((totals.up, grown.up, grown.down), (u64::MAX, 1, 2));
         totals.shrink(grown);
-        assert_eq!(totals, Totals { up: u64::MAX - 1, down: 0 });
+        assert_eq!(
+            totals,
+            Totals {
+                up: u64::MAX - 1,
+                down: 0
+            }
+        );
     }
 
     #[test]
     fn a_count_is_never_below_zero_nor_above_a_u64() {
-        let below: Sum = [Totals { up: 1, down: 5 }, Totals { up: 2, down: 0 }].into_iter().collect();
+        let below: Sum = [Totals { up: 1, down: 5 }, Totals { up: 2, down: 0 }]
+            .into_iter()
+            .collect();
         assert_eq!(below.count(), 0);
-        let above: Sum = std::iter::repeat_n(Totals { up: u64::MAX, down: 0 }, 3).collect();
+        let above: Sum = std::iter::repeat_n(
+            Totals {
+                up: u64::MAX,
+                down: 0,
+            },
+            3,
+        )
+        .collect();
         assert_eq!(above.count(), u64::MAX);
     }
 }

@@ -11,7 +11,10 @@ use crate::{FORMATS, replica, synced};
 async fn the_latest_write_wins_whichever_side_wrote_more() {
     for format in FORMATS {
         let hub = Hub::new(1);
-        let (a, b) = (replica(&hub, "a", format).await, replica(&hub, "b", format).await);
+        let (a, b) = (
+            replica(&hub, "a", format).await,
+            replica(&hub, "b", format).await,
+        );
         let time = Arc::new(AtomicU64::new(100));
         let clock: crdt_ds::Clock = {
             let time = time.clone();
@@ -30,7 +33,11 @@ async fn the_latest_write_wins_whichever_side_wrote_more() {
         hub.heal();
         synced(&[a, b]).await;
         for register in [&ours, &theirs] {
-            assert_eq!(register.get().await.unwrap().as_deref(), Some(&b"later"[..]), "{format}");
+            assert_eq!(
+                register.get().await.unwrap().as_deref(),
+                Some(&b"later"[..]),
+                "{format}"
+            );
             assert_eq!(register.time().await.unwrap(), Some(200));
         }
         // A write here is later than what it saw, though the clock fell back.

@@ -29,13 +29,18 @@ pub(crate) async fn replica(hub: &Hub, name: &str, format: Format) -> CrdtDatast
 
 pub(crate) async fn synced(replicas: &[CrdtDatastore]) {
     for replica in replicas {
-        replica.wait_for_sync(Peers::All, Duration::from_secs(30)).await.unwrap();
+        replica
+            .wait_for_sync(Peers::All, Duration::from_secs(30))
+            .await
+            .unwrap();
     }
 }
 
 /// The seed of a randomised test, printed, and taken back from the environment.
 pub(crate) fn seed() -> u64 {
-    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let given = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| rand::rng().random());
     println!("SEED={seed}");
     seed

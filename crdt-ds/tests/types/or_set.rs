@@ -28,14 +28,20 @@ async fn a_set_agrees_with_a_model_while_its_replicas_take_turns() {
     for format in FORMATS {
         let mut random = StdRng::seed_from_u64(seed);
         let hub = Hub::new(seed);
-        let (a, b) = (replica(&hub, "a", format).await, replica(&hub, "b", format).await);
+        let (a, b) = (
+            replica(&hub, "a", format).await,
+            replica(&hub, "b", format).await,
+        );
         let sets = [&a, &b].map(|store| OrSet::open(store.clone(), Key::new("/s")));
         let mut model = BTreeSet::new();
         for _ in 0..60 {
             let member = ["a/b", "a", "%", "..", "a:b", "é", "long"][random.random_range(0..7)];
             let set = &sets[random.random_range(0..2)];
             if random.random_bool(0.6) {
-                assert_eq!(set.add(member).await.unwrap(), model.insert(member.to_owned()));
+                assert_eq!(
+                    set.add(member).await.unwrap(),
+                    model.insert(member.to_owned())
+                );
             } else {
                 assert_eq!(set.remove(member).await.unwrap(), model.remove(member));
             }
@@ -53,9 +59,14 @@ async fn equal_adds_on_two_fresh_replicas_are_two_versions_and_a_remove_ends_onl
     for format in FORMATS {
         let hub = Hub::new(1);
         hub.partition(&[&["a"], &["b"]]);
-        let (a, b) = (replica(&hub, "a", format).await, replica(&hub, "b", format).await);
-        let (ours, theirs) =
-            (OrSet::open(a.clone(), Key::new("/s")), OrSet::open(b.clone(), Key::new("/s")));
+        let (a, b) = (
+            replica(&hub, "a", format).await,
+            replica(&hub, "b", format).await,
+        );
+        let (ours, theirs) = (
+            OrSet::open(a.clone(), Key::new("/s")),
+            OrSet::open(b.clone(), Key::new("/s")),
+        );
         ours.add("x").await.unwrap();
         theirs.add("x").await.unwrap();
         assert!(theirs.remove("x").await.unwrap());
@@ -70,9 +81,14 @@ async fn equal_adds_on_two_fresh_replicas_are_two_versions_and_a_remove_ends_onl
 async fn an_add_that_changed_nothing_does_not_stand_against_a_concurrent_remove() {
     for format in FORMATS {
         let hub = Hub::new(1);
-        let (a, b) = (replica(&hub, "a", format).await, replica(&hub, "b", format).await);
-        let (ours, theirs) =
-            (OrSet::open(a.clone(), Key::new("/s")), OrSet::open(b.clone(), Key::new("/s")));
+        let (a, b) = (
+            replica(&hub, "a", format).await,
+            replica(&hub, "b", format).await,
+        );
+        let (ours, theirs) = (
+            OrSet::open(a.clone(), Key::new("/s")),
+            OrSet::open(b.clone(), Key::new("/s")),
+        );
         ours.add("x").await.unwrap();
         synced(&[a.clone(), b.clone()]).await;
         hub.partition(&[&["a"], &["b"]]);
@@ -88,8 +104,14 @@ async fn an_add_that_changed_nothing_does_not_stand_against_a_concurrent_remove(
 async fn members_that_are_empty_or_long_are_errors() {
     let hub = Hub::new(1);
     let set = OrSet::open(replica(&hub, "a", FORMATS[0]).await, Key::new("/s"));
-    assert!(matches!(set.add("").await, Err(crdt_ds::Error::EmptyName { .. })));
+    assert!(matches!(
+        set.add("").await,
+        Err(crdt_ds::Error::EmptyName { .. })
+    ));
     let long = "a".repeat(10_000);
-    assert!(matches!(set.add(&long).await, Err(crdt_ds::Error::NameTooLong { .. })));
+    assert!(matches!(
+        set.add(&long).await,
+        Err(crdt_ds::Error::NameTooLong { .. })
+    ));
     assert!(set.is_empty().await.unwrap());
 }

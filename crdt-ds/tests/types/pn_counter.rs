@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crdt_ds::sync::Hub;
 use crdt_ds::types::PnCounter;
-use crdt_ds::{Error, CrdtDatastore};
+use crdt_ds::{CrdtDatastore, Error};
 use datastore_backends::MemoryDatastore;
 use datastore_core::Key;
 use rand::rngs::StdRng;
@@ -42,12 +42,17 @@ async fn counters_of_many_nodes_agree_with_a_model_through_partitions() {
             hub.heal();
             synced(&stores).await;
         }
-        let expected: i128 = model.values().map(|(up, down)| *up as i128 - *down as i128).sum();
+        let expected: i128 = model
+            .values()
+            .map(|(up, down)| *up as i128 - *down as i128)
+            .sum();
         for counter in &counters {
             assert_eq!(counter.value().await.unwrap(), expected, "{format}");
             let nodes = counter.breakdown().await.unwrap();
-            let nodes: BTreeMap<&str, (u128, u128)> =
-                nodes.iter().map(|(node, sum)| (node.as_str(), (sum.up, sum.down))).collect();
+            let nodes: BTreeMap<&str, (u128, u128)> = nodes
+                .iter()
+                .map(|(node, sum)| (node.as_str(), (sum.up, sum.down)))
+                .collect();
             assert_eq!(nodes, model, "{format}");
         }
     }
@@ -55,7 +60,10 @@ async fn counters_of_many_nodes_agree_with_a_model_through_partitions() {
 
 #[tokio::test]
 async fn one_node_is_open_once_on_a_store_wherever_its_counters_overlap() {
-    let store = CrdtDatastore::builder(MemoryDatastore::new()).open().await.unwrap();
+    let store = CrdtDatastore::builder(MemoryDatastore::new())
+        .open()
+        .await
+        .unwrap();
     let first = PnCounter::open(store.clone(), Key::new("/a/b"), "n").unwrap();
     for key in ["/a/b", "/a", "/a/b/c"] {
         let again = PnCounter::open(store.clone(), Key::new(key), "n");
@@ -69,7 +77,10 @@ async fn one_node_is_open_once_on_a_store_wherever_its_counters_overlap() {
 
 #[tokio::test]
 async fn a_total_saturates_and_says_so() {
-    let store = CrdtDatastore::builder(MemoryDatastore::new()).open().await.unwrap();
+    let store = CrdtDatastore::builder(MemoryDatastore::new())
+        .open()
+        .await
+        .unwrap();
     let counter = PnCounter::open(store, Key::new("/n"), "n").unwrap();
     counter.add(u64::MAX).await.unwrap();
     assert_eq!(counter.saturated(), 0);

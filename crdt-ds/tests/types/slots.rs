@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crdt_ds::CrdtDatastore;
 use crdt_ds::sync::Hub;
 use crdt_ds::types::PnCounter;
-use crdt_ds::CrdtDatastore;
 use datastore_backends::MemoryDatastore;
 use datastore_core::{CrashDatastore, Error, FailDatastore, Fault, Key, Loss};
 use futures::FutureExt;
@@ -31,7 +31,11 @@ async fn increments_from_many_tasks_are_none_lost_and_go_out_together() {
         task.await.unwrap();
     }
     assert_eq!(counter.value().await.unwrap(), 48 * 20);
-    assert!(store.info().blocks < 48 * 20 / 2, "{} blocks", store.info().blocks);
+    assert!(
+        store.info().blocks < 48 * 20 / 2,
+        "{} blocks",
+        store.info().blocks
+    );
     assert_eq!(store.info().keys, 1);
 }
 
@@ -84,7 +88,10 @@ async fn lost_disks_lost_tails_and_copies_start_new_slots_and_nothing_counts_twi
     synced(&[store.clone(), peer.clone()]).await;
     disk.crash();
     drop((store, counter));
-    disk = disk.survivors(Loss::Power, MemoryDatastore::new()).await.unwrap();
+    disk = disk
+        .survivors(Loss::Power, MemoryDatastore::new())
+        .await
+        .unwrap();
     let (store, counter) = open(&disk, &hub).await;
     counter.add(1).await.unwrap();
     synced(&[store.clone(), peer.clone()]).await;
