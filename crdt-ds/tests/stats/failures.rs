@@ -1,0 +1,142 @@
+//! The counters fail, are absent, or the local datastore fails: record and count agree in the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crdt_ds::CrdtDatastore;
+use crdt_ds::stats::{LikeRepo, RepoOptions, Stat, TweetRepo};
+use datastore_backends::MemoryDatastore;
+use datastore_core::{Datastore, Error, FailDatastore, Fault};
+
+use crate::{alone, stats_of};
+
+fn full() -> Error {
+    Error::StorageFull {
+        context: "a test".to_owned(),
+        source: Arc::new(Error::Closed),
+    }
+}
+
+/// A store whose writes fail while the switch is on.
+fn failing() -> (impl Datastore + 'static, Arc<AtomicBool>) {
+    let switch = Arc::new(AtomicBool::new(false));
+    let below = FailDatastore::new(MemoryDatastore::new());
+    let on = switch.clone();
+    below.fail_when(move |operation| {
+        (operation.is_write() && on.load(Ordering::Relaxed)).then(|| Fault::before(full()))
+    });
+    (below, switch)
+}
+
+#[tokio::test]
+async fn while_the_counters_fail_counts_are_local_and_are_paid_afterwards_once() {
+    let (below, failing) = failing();
+    let store = CrdtDatastore::builder(below).open().await.unwrap();
+    let stats = stats_of(&store, "a").await;
+    let local = Arc::new(MemoryDatastore::new());
+    let options = RepoOptions::default;
+    let likes = LikeRepo::open(local.clone(), Some(stats.clone()), options())
+        .await
+        .unwrap();
+    let tweets = TweetRepo::open(local.clone(), Some(stats.clone()), options())
+        .await
+        .unwrap();
+    likes.like("t", "u").await.unwrap();
+    failing.store(true, Ordering::Relaxed);
+    assert_eq!(likes.like("t", "v").await.unwrap(), 2);
+    assert_eq!(likes.fallbacks(), 1);
+    assert_eq!(tweets.increment_view_count("t").await.unwrap(), 1);
+    assert_eq!(tweets.increment_view_count("t").await.unwrap(), 2);
+    assert!(likes.has_liked("t", "v").await.unwrap());
+    assert_eq!(likes.settle().await.unwrap(), 1);
+    assert_eq!(tweets.settle().await.unwrap(), 2);
+    // Others' adds meanwhile are errors, and not counted later.
+    stats.add("t", &Stat::LIKES, 100).await.unwrap_err();
+    failing.store(false, Ordering::Relaxed);
+    assert_eq!(likes.settle().await.unwrap(), 0);
+    assert_eq!(tweets.settle().await.unwrap(), 0);
+    assert_eq!(likes.likes_count("t").await.unwrap(), 2);
+    assert_eq!(tweets.views_count("t").await.unwrap(), 2);
+    assert_eq!(likes.unlike("t", "v").await.unwrap(), 1);
+    let nodes = stats.breakdown("t", &Stat::LIKES).await.unwrap();
+    assert_eq!((nodes["a"].up, nodes["a"].down), (2, 1));
+}
+
+#[tokio::test]
+async fn an_action_after_one_that_is_owed_pays_it_first() {
+    let (below, failing) = failing();
+    let store = CrdtDatastore::builder(below).open().await.unwrap();
+    let stats = stats_of(&store, "a").await;
+    let local = Arc::new(MemoryDatastore::new());
+    let likes = LikeRepo::open(local, Some(stats.clone()), RepoOptions::default())
+        .await
+        .unwrap();
+    failing.store(true, Ordering::Relaxed);
+    assert_eq!(likes.like("t", "u").await.unwrap(), 1);
+    // It may or may not be counted, so it cannot be taken back now.
+    likes.unlike("t", "u").await.unwrap_err();
+    failing.store(false, Ordering::Relaxed);
+    assert_eq!(likes.unlike("t", "u").await.unwrap(), 0);
+    let nodes = stats.breakdown("t", &Stat::LIKES).await.unwrap();
+    assert_eq!((nodes["a"].up, nodes["a"].down), (1, 1));
+}
+
+#[tokio::test]
+async fn without_counters_counts_are_local_and_counted_when_there_are_some() {
+    let local = Arc::new(MemoryDatastore::new());
+    let options = RepoOptions::default;
+    let likes = LikeRepo::open(local.clone(), None, options())
+        .await
+        .unwrap();
+    let tweets = TweetRepo::open(local.clone(), None, options())
+        .await
+        .unwrap();
+    assert_eq!(likes.like("t", "u").await.unwrap(), 1);
+    assert_eq!(likes.like("t", "v").await.unwrap(), 2);
+    assert_eq!(likes.unlike("t", "u").await.unwrap(), 1);
+    for n in 1..=5 {
+        assert_eq!(tweets.increment_view_count("t").await.unwrap(), n);
+    }
+    assert!(likes.fallbacks() > 0);
+    likes.close().await.unwrap();
+    let stats = stats_of(&alone().await, "a").await;
+    let likes = LikeRepo::open(local.clone(), Some(stats.clone()), options())
+        .await
+        .unwrap();
+    let _tweets = TweetRepo::open(local, Some(stats.clone()), options())
+        .await
+        .unwrap();
+    assert_eq!(likes.likes_count("t").await.unwrap(), 1);
+    let nodes = stats.breakdown("t", &Stat::LIKES).await.unwrap();
+    assert_eq!((nodes["a"].up, nodes["a"].down), (1, 0));
+    assert_eq!(stats.get("t", &Stat::VIEWS).await.unwrap(), 5);
+    assert_eq!(likes.settle().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_local_write_that_fails_at_any_step_is_an_error_and_the_next_try_counts_once() {
+    for failing in 0..4 {
+        let stats = stats_of(&alone().await, "a").await;
+        let writes = Arc::new(AtomicU64::new(u64::MAX / 2));
+        let local = FailDatastore::new(MemoryDatastore::new());
+        let count = writes.clone();
+        local.fail_when(move |operation| {
+            let fails = operation.is_write() && count.fetch_add(1, Ordering::Relaxed) == failing;
+            fails.then(|| Fault::before(full()))
+        });
+        let local = Arc::new(local);
+        let likes = LikeRepo::open(local, Some(stats.clone()), RepoOptions::default())
+            .await
+            .unwrap();
+        stats.add("t", &Stat::LIKES, 10).await.unwrap();
+        writes.store(0, Ordering::Relaxed);
+        let first = likes.like("t", "u").await;
+        // An intent that was not stored leaves a debt; a record that was not is an error.
+        assert_eq!(first.is_err(), failing == 1, "{failing} {first:?}");
+        stats.add("t", &Stat::LIKES, 10).await.unwrap();
+        writes.store(u64::MAX / 2, Ordering::Relaxed);
+        assert_eq!(likes.like("t", "u").await.unwrap(), 21, "{failing}");
+        assert_eq!(likes.settle().await.unwrap(), 0);
+        assert_eq!(likes.unlike("t", "u").await.unwrap(), 20, "{failing}");
+    }
+}
