@@ -197,9 +197,9 @@ impl Committer {
         match self.shared.store.sync(&Key::root()).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                // It is committed, and may be lost again.
+                // It is committed, and may be lost again: the state that others see stays the one
+                // before, or its heads would be announced at the next rebroadcast.
                 self.replica.set_unsure();
-                self.shared.state.send_replace(self.replica.state().clone());
                 tracing::error!(%error, "a commit could not be made durable");
                 Err(Error::OutcomeUnknown)
             }
