@@ -91,7 +91,9 @@ async fn crash_and_reopen(operation: u64, point: CrashPoint, loss: Loss, durable
     let crashed = disk.has_crashed();
     disk.crash();
     // What it announced arrives, if it gets there in time: either way counts agree.
-    let _ = peer.wait_for_sync(Peers::Any, Duration::from_millis(200)).await;
+    let _ = peer
+        .wait_for_sync(Peers::Any, Duration::from_millis(200))
+        .await;
     drop(node);
     let disk = disk.survivors(loss, MemoryDatastore::new()).await.unwrap();
     let node = open(&disk, &hub, durable).await.unwrap();
