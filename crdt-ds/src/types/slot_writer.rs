@@ -94,12 +94,12 @@ pub(crate) struct Journal {
 impl Journal {
     async fn commit(&self, batch: Batch) -> Result<()> {
         self.store.commit(batch).await?;
-        if self.durable {
-            if let Err(error) = self.store.sync(&Key::root()).await {
-                tracing::error!(%error, "intents could not be made durable");
-                // They are there, and may be lost again.
-                return Err(Error::OutcomeUnknown);
-            }
+        if self.durable
+            && let Err(error) = self.store.sync(&Key::root()).await
+        {
+            tracing::error!(%error, "intents could not be made durable");
+            // They are there, and may be lost again.
+            return Err(Error::OutcomeUnknown);
         }
         Ok(())
     }

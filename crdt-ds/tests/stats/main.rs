@@ -1,6 +1,7 @@
 //! The counters of posts, and who did what.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     missing_docs,
     reason = "tests"
