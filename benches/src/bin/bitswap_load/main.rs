@@ -65,8 +65,8 @@ impl Stopwatch {
 async fn main() -> Result<()> {
     let blocks = (0..BLOCKS)
         .map(|number| {
-            let mut bytes = vec![0; BLOCK_BYTES];
-            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            let mut bytes = number.to_be_bytes().to_vec();
+            bytes.resize(BLOCK_BYTES, 0);
             Block::new(Format::DagCbor, bytes.into())
         })
         .collect::<Result<Vec<Block>, _>>()?;
