@@ -81,9 +81,8 @@ mod loopback {
             Ok(())
         }
 
+        #[allow(clippy::indexing_slicing, reason = "the caller counts what it started")]
         pub(crate) fn transport(&self, index: usize) -> Transport {
-            // The caller counts the nodes that it started.
-            #[allow(clippy::indexing_slicing, reason = "see above")]
             self.nodes[index].topic("crdt-ds/tweets")
         }
 
