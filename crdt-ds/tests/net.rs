@@ -17,5 +17,7 @@ mod hostile;
 mod node;
 #[path = "net/raw.rs"]
 mod raw;
+#[path = "net/replicas.rs"]
+mod replicas;
 #[path = "net/rig.rs"]
 mod rig;
