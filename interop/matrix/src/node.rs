@@ -274,6 +274,13 @@ impl Node {
         Ok(self.texts("peers", "peers").await?.len())
     }
 
+    /// Kills the node's process (SIGKILL), and waits until it is gone.
+    pub(crate) async fn kill(mut self) -> Result<(), Failure> {
+        let node = self.kind.to_string();
+        let killed = self.child.kill().await;
+        killed.map_err(|source| Failure::Pipe { node, source })
+    }
+
     /// Ends the node as a user would, and waits until it is gone.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         self.tell("quit").await?;

@@ -74,7 +74,7 @@ pub(crate) fn all(lab: &Lab) -> Vec<Scenario<'_>> {
             partition::heals(lab),
         ),
         both(
-            format!("{go}, {ours}: stores on disk, restarted in turn"),
+            format!("{go}, {ours}: on disk, ours killed, both restarted"),
             partition::restarts(lab),
         ),
         both(

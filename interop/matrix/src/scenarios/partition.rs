@@ -49,12 +49,15 @@ pub(super) async fn restarts(lab: &Lab) -> Result<Notes, Failure> {
     ours.tell("put /both 1").await?;
     converge(&mut [&mut go, &mut ours], Judged::All).await?;
 
-    ours.stop().await?;
+    // Right behind a write, and with no chance to close.
+    ours.tell("put /last-before-the-kill 1").await?;
+    ours.kill().await?;
     go.tell("put /while-ours-was-away 1").await?;
     go.tell("del /before/7").await?;
     let mut ours = lab.start(lab.ours, &our_settings).await?;
     connect(&mut ours, &mut go).await?;
     converge(&mut [&mut go, &mut ours], Judged::All).await?;
+    until_value(&mut go, "/last-before-the-kill", Some("1")).await?;
 
     go.stop().await?;
     ours.tell("put /while-go-was-away 1").await?;
