@@ -74,6 +74,8 @@ pub(super) async fn dag_name(lab: &Lab) -> Result<Notes, Failure> {
     // Go builds on the named head with a block that has no name.
     go.tell("put /unnamed 2").await?;
     until_value(&mut named, "/unnamed", Some("2")).await?;
+    // The next put must build on it: a concurrent one would be lower, and lose.
+    until_value(&mut plain, "/unnamed", Some("2")).await?;
     plain.tell("put /unnamed 3").await?;
     named.tell("put /named 4").await?;
     until_value(&mut go, "/named", Some("4")).await?;
