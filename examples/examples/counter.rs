@@ -1,4 +1,4 @@
-//! A counter on two nodes, in the fewest lines: `cargo run --example counter`.
+//! One counter on two nodes, in the fewest lines: `cargo run --example counter`.
 
 use std::{error::Error, time::Duration};
 
@@ -11,23 +11,23 @@ use datastore_backends::MemoryDatastore;
 async fn main() -> Result<(), Box<dyn Error>> {
     let hub = Hub::new(1); // a network inside this process
     let mut nodes = Vec::new();
-    for name in ["ada", "bob"] {
+    for (name, likes) in [("ada", 2), ("bob", 3)] {
         let store = CrdtDatastore::builder(MemoryDatastore::new()).transport(hub.join(name));
         let store = store.open().await?;
         let stats = StatsStore::open(store.clone(), "demo", name, StatsOptions::default()).await?;
-        nodes.push((store, stats));
+        stats.add("tweet-1", &Stat::LIKES, likes).await?; // waits for nobody
+        println!("{name} adds {likes} likes to tweet-1");
+        nodes.push((name, store, stats));
     }
-    for (n, (_, stats)) in nodes.iter().enumerate() {
-        stats.add("tweet-1", &Stat::LIKES, n as u64 + 1).await?; // no waiting for anybody
+    for (name, store, stats) in &nodes {
+        let patience = Duration::from_secs(5);
+        store.wait_for_sync(Peers::All, patience).await?;
+        let likes = stats.get("tweet-1", &Stat::LIKES).await?;
+        println!("{name} sees {likes} likes of tweet-1");
     }
-    for (store, stats) in &nodes {
-        store
-            .wait_for_sync(Peers::All, Duration::from_secs(5))
-            .await?;
-        println!(
-            "tweet-1 has {} likes",
-            stats.get("tweet-1", &Stat::LIKES).await?
-        );
+    for (_, store, stats) in &nodes {
+        stats.close().await?;
+        store.close().await?;
     }
     Ok(())
 }

@@ -4,13 +4,22 @@ use std::collections::BTreeSet;
 
 use crdt_ds::stats::TweetStats;
 use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::node::Node;
-use crate::{Result, TWEETS};
+use crate::TWEETS;
 
 /// Users of each node.
 const USERS: usize = 50;
+
+/// What somebody does.
+pub(crate) enum Act {
+    Like { tweet: String, user: String },
+    Unlike { tweet: String, user: String },
+    Retweet { tweet: String, user: String },
+    Reply { tweet: String, reply: String },
+    View { tweet: String },
+}
 
 pub(crate) struct Crowd {
     random: StdRng,
@@ -21,8 +30,12 @@ pub(crate) struct Crowd {
     replies: u64,
 }
 
-pub(crate) fn id(tweet: usize) -> String {
+pub(crate) fn tweet_id(tweet: usize) -> String {
     format!("tweet-{tweet}")
+}
+
+fn user_id(node: usize, user: usize) -> String {
+    format!("user-{node}-{user}")
 }
 
 impl Crowd {
@@ -41,50 +54,51 @@ impl Crowd {
         &self.ledger
     }
 
-    /// Somebody does something.
-    pub(crate) async fn act(&mut self, nodes: &[Node]) -> Result<()> {
+    /// What somebody at a node does next; it is in the ledger from now on.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "tweets are drawn from the ledger's"
+    )]
+    pub(crate) fn next(&mut self, node: usize) -> Act {
         // Some tweets are much more popular than others.
         let popularity: f64 = self.random.random();
-        let tweet = ((popularity * popularity * TWEETS as f64) as usize).min(TWEETS - 1);
-        let index = self.random.random_range(0..nodes.len());
-        let user = self.random.random_range(0..USERS);
-        let (Some(node), Some(counts)) = (nodes.get(index), self.ledger.get_mut(tweet)) else {
-            return Ok(());
-        };
-        let (subject, name) = (id(tweet), format!("user-{index}-{user}"));
+        let index = ((popularity * popularity * TWEETS as f64) as usize).min(TWEETS - 1);
+        let someone = self.random.random_range(0..USERS);
+        let counts = &mut self.ledger[index];
+        let (tweet, user) = (tweet_id(index), user_id(node, someone));
         match self.random.random_range(0..100) {
             0..30 => {
-                node.likes.like(&subject, &name).await?;
-                counts.likes += u64::from(self.likes.insert((index, user, tweet)));
+                // Who likes it already does so in vain.
+                counts.likes += u64::from(self.likes.insert((node, someone, index)));
+                Act::Like { tweet, user }
             }
             30..40 => {
-                // Mostly of a like that there is.
-                let liked = self.likes.iter().find(|(node, ..)| *node == index).copied();
-                let (_, user, tweet) = liked.unwrap_or((index, user, tweet));
-                node.likes
-                    .unlike(&id(tweet), &format!("user-{index}-{user}"))
-                    .await?;
-                if self.likes.remove(&(index, user, tweet))
-                    && let Some(counts) = self.ledger.get_mut(tweet)
-                {
-                    counts.likes -= 1;
+                let of_node = (node, 0, 0)..(node + 1, 0, 0);
+                match self.likes.range(of_node).copied().choose(&mut self.random) {
+                    Some(like @ (_, someone, index)) => {
+                        self.likes.remove(&like);
+                        self.ledger[index].likes -= 1;
+                        let (tweet, user) = (tweet_id(index), user_id(node, someone));
+                        Act::Unlike { tweet, user }
+                    }
+                    // There is none to take back.
+                    None => Act::Unlike { tweet, user },
                 }
             }
             40..50 => {
-                node.tweets.retweet(&subject, &name).await?;
-                counts.retweets += u64::from(self.retweets.insert((index, user, tweet)));
+                counts.retweets += u64::from(self.retweets.insert((node, someone, index)));
+                Act::Retweet { tweet, user }
             }
             50..60 => {
+                counts.replies += 1;
                 self.replies += 1;
                 let reply = format!("reply-{}", self.replies);
-                node.replies.add_reply(&subject, &reply).await?;
-                counts.replies += 1;
+                Act::Reply { tweet, reply }
             }
             _ => {
-                node.tweets.increment_view_count(&subject).await?;
                 counts.views += 1;
+                Act::View { tweet }
             }
         }
-        Ok(())
     }
 }

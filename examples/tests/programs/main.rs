@@ -8,8 +8,11 @@
     reason = "tests"
 )]
 
+mod counter;
 mod quickstart;
 mod replay;
+#[cfg(feature = "libp2p")]
+mod tweets;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
