@@ -45,6 +45,9 @@ var commands = map[string]command{
 	"rawblock": rawBlock, // rawblock CID,CID,…|- HEXDATA → {"cid": CID}: stored, not merged
 	"announce": announce, // announce CID: as the head of our DAG
 	"forget":   forget,   // forget CID: from now on we cannot serve it
+	"add":      add,      // add SUBJECT STAT N
+	"subtract": subtract, // subtract SUBJECT STAT N
+	"total":    total,    // total SUBJECT STAT → {"total": N}, never below zero
 	"quit":     nil,      // answered, then the node closes
 }
 

@@ -39,6 +39,7 @@ type config struct {
 	dial         repeated
 	identity     string
 	psk          string
+	countAs      string
 	rebroadcast  time.Duration
 	fetchTimeout time.Duration
 }
@@ -53,6 +54,7 @@ func parseFlags() config {
 	flag.Var(&c.dial, "dial", "a multiaddr, with /p2p/, to connect to at the start (repeatable)")
 	flag.StringVar(&c.identity, "identity", "", "the file of the host's key, made if it is not there (default: a fresh key)")
 	flag.StringVar(&c.psk, "psk", "", "the file of the private network's key (swarm.key)")
+	flag.StringVar(&c.countAs, "count-as", "", "the node id to count under: enables add and subtract")
 	flag.Float64Var(&rebroadcast, "rebroadcast", 60, "seconds between announcements of unchanged heads")
 	flag.Float64Var(&fetchTimeout, "fetch-timeout", 300, "seconds until the fetch of a block is given up")
 	flag.Parse()

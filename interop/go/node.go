@@ -43,6 +43,7 @@ type node struct {
 	dag         ipld.DAGService
 	broadcaster *crdt.PubSubBroadcaster
 	replica     *crdt.Datastore
+	counters    *counters // nil when this node does not count
 
 	// Ends bitswap, gossipsub and the broadcaster's subscription.
 	cancelNetwork context.CancelFunc
@@ -62,6 +63,9 @@ func openNode(c config) (*node, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &node{backend: backend, host: h, gate: g, cancelNetwork: cancel}
 	n.blocks = blockstore.NewBlockstore(backend)
+	if c.countAs != "" {
+		n.counters = newCounters(c.countAs)
+	}
 	n.exchange = bitswap.New(ctx, bsnet.NewFromIpfsHost(h), nil, n.blocks)
 	n.dag = merkledag.NewDAGService(blockservice.New(n.blocks, n.exchange))
 

@@ -2,6 +2,7 @@ use std::str::FromStr;
 
 use cid::Cid;
 use crdt_ds::datastore::{Batch, Key, Query};
+use crdt_ds::stats::Stat;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use libp2p::Multiaddr;
 
@@ -23,6 +24,9 @@ pub(crate) enum Command {
     Dial(Multiaddr),
     HangUp,
     Block(Cid),
+    Add(String, Stat, u64),
+    Subtract(String, Stat, u64),
+    Total(String, Stat),
     Stats,
     /// Waits so many seconds at most.
     Sync(u64),
@@ -75,7 +79,16 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("peers", "show who is connected"),
     ("dial ADDRESS", "connect to a node"),
     ("hangup", "close every connection, until the next dial"),
-    ("stats", "show counters"),
+    (
+        "add SUBJECT STAT N",
+        "count, as in add tweet-1 likes 1; needs --count-as",
+    ),
+    ("subtract SUBJECT STAT N", "count down; needs --count-as"),
+    (
+        "total SUBJECT STAT",
+        "show what all nodes counted; needs --count-as",
+    ),
+    ("stats", "show what the node keeps, and its traffic"),
     ("help", "show this"),
     ("quit", "close the node"),
 ];
@@ -107,6 +120,18 @@ impl FromStr for Command {
             "dial" => Self::Dial(rest.parse()?),
             "hangup" => Self::HangUp,
             "block" => Self::Block(rest.parse()?),
+            "add" => {
+                let (subject, stat, n) = amount(rest)?;
+                Self::Add(subject, stat, n)
+            }
+            "subtract" => {
+                let (subject, stat, n) = amount(rest)?;
+                Self::Subtract(subject, stat, n)
+            }
+            "total" => {
+                let (subject, stat) = counter(rest)?;
+                Self::Total(subject, stat)
+            }
             "stats" => Self::Stats,
             "sync" if rest.is_empty() => Self::Sync(30),
             "sync" => Self::Sync(rest.parse()?),
@@ -124,6 +149,21 @@ fn key(text: &str) -> Result<Key> {
         "" => Err("a key is missing".into()),
         text => Ok(Key::new(text)),
     }
+}
+
+/// `SUBJECT STAT N`
+fn amount(text: &str) -> Result<(String, Stat, u64)> {
+    let (counted, n) = text.rsplit_once(' ').ok_or("how many?")?;
+    let (subject, stat) = counter(counted)?;
+    Ok((subject, stat, n.parse()?))
+}
+
+/// `SUBJECT STAT`
+fn counter(text: &str) -> Result<(String, Stat)> {
+    let (subject, stat) = text
+        .rsplit_once(' ')
+        .ok_or("which stat of which subject?")?;
+    Ok((subject.to_owned(), Stat::new(stat.to_owned())))
 }
 
 fn batch(text: &str) -> Result<Batch> {

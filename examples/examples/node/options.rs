@@ -46,6 +46,10 @@ pub(crate) struct Options {
     /// Merge a foreign history newest first, as go-ds-crdt does.
     #[arg(long)]
     pub(crate) newest_first: bool,
+    /// Count as this node, with `add` and `subtract`: in a store of dag-pb where the Warpnet app does. Of
+    /// those that count in a network, no two have one name.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) count_as: Option<String>,
     /// Speak JSON, for programs.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,9 +2,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crdt_ds::block::DagName;
+use crdt_ds::block::{DagName, Format};
 use crdt_ds::datastore::{Datastore, DatastoreExt, Entry, Key, Query};
 use crdt_ds::net::{Node, identity_file, psk_file};
+use crdt_ds::stats::{Layout, StatsOptions, StatsStore};
 use crdt_ds::sync::Peers;
 use crdt_ds::{CrdtDatastore, Cursor};
 use data_encoding::HEXLOWER;
@@ -22,7 +23,11 @@ pub(crate) struct Replica {
     below: Arc<dyn Datastore>,
     node: Node,
     dag: DagName,
+    counters: Option<StatsStore>,
 }
+
+/// Above the counters of a store that is in no network with the Warpnet app.
+const COUNTERS: &str = "stats";
 
 impl Replica {
     pub(crate) async fn open(options: Options) -> Result<Self> {
@@ -61,11 +66,21 @@ impl Replica {
             store = store.newest_first();
         }
         let store = store.open().await?;
+        let mut counters = None;
+        if let Some(node) = &options.count_as {
+            let mut stats = StatsOptions::default();
+            stats.layout = match options.format {
+                Format::DagCbor => Layout::Slots,
+                Format::DagPb => Layout::IncrDecr,
+            };
+            counters = Some(StatsStore::open(store.clone(), COUNTERS, node, stats).await?);
+        }
         Ok(Self {
             store,
             below,
             node,
             dag: DagName::new(options.dag),
+            counters,
         })
     }
 
@@ -81,6 +96,9 @@ impl Replica {
 
     /// Closes from the top down: what is queued gets out, and is on disk.
     pub(crate) async fn close(&self) -> Result<()> {
+        if let Some(counters) = &self.counters {
+            counters.close().await?;
+        }
         self.store.close().await?;
         self.node.close().await;
         Ok(self.below.close().await?)
@@ -147,6 +165,17 @@ impl Replica {
                 let block = self.store.block(&cid).await?;
                 json!({ "block": block.map(|block| HEXLOWER.encode(block.bytes())) })
             }
+            Command::Add(subject, stat, n) => {
+                self.counters()?.add(&subject, &stat, n).await?;
+                done
+            }
+            Command::Subtract(subject, stat, n) => {
+                self.counters()?.subtract(&subject, &stat, n).await?;
+                done
+            }
+            Command::Total(subject, stat) => {
+                json!({ "total": self.counters()?.get(&subject, &stat).await? })
+            }
             Command::Stats => self.stats(),
             Command::Sync(seconds) => {
                 self.store
@@ -165,6 +194,11 @@ impl Replica {
             }
             Command::Quit => done,
         })
+    }
+
+    fn counters(&self) -> Result<&StatsStore> {
+        let none = "nobody counts here: start the node with --count-as";
+        self.counters.as_ref().ok_or_else(|| none.into())
     }
 
     fn heads(&self) -> Value {

@@ -56,6 +56,22 @@ pub(crate) async fn until_count(node: &mut Node, prefix: &str, count: u64) -> Re
     .await
 }
 
+/// Waits until `node` reads `total` of a stat.
+pub(crate) async fn until_total(
+    node: &mut Node,
+    subject: &str,
+    stat: &str,
+    total: u64,
+) -> Result<(), Failure> {
+    until(LIMIT, async || {
+        let found = node.total(subject, stat).await?;
+        let kind = node.kind;
+        Ok((found != total)
+            .then(|| format!("{kind} reads {found} {stat} of {subject}, not {total}")))
+    })
+    .await
+}
+
 /// Waits until `node` has exactly, or at least, so many connections.
 pub(crate) async fn until_peers(
     node: &mut Node,

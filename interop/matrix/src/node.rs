@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) disk: Option<PathBuf>,
     /// The file of a pre-shared key.
     pub(crate) psk: Option<PathBuf>,
+    /// The node id that it counts under.
+    pub(crate) count_as: Option<&'static str>,
     /// Flags of the Rust node alone.
     pub(crate) rust_flags: Vec<&'static str>,
 }
@@ -60,6 +62,7 @@ impl Default for Settings {
         Settings {
             disk: None,
             psk: None,
+            count_as: None,
             rust_flags: vec!["--format", "dag-pb"],
         }
     }
@@ -206,11 +209,21 @@ impl Node {
         self.text(&format!("get {key}"), "value").await
     }
 
+    /// How many keys it has below a prefix.
     pub(crate) async fn count(&mut self, prefix: &str) -> Result<u64, Failure> {
-        let command = format!("count {prefix}");
-        let reply = self.ask(&command).await?;
-        let count = reply.get("count").and_then(Value::as_u64);
-        count.ok_or_else(|| self.unexpected(&command, reply))
+        self.number(&format!("count {prefix}"), "count").await
+    }
+
+    /// What all nodes counted, as far as this one knows.
+    pub(crate) async fn total(&mut self, subject: &str, stat: &str) -> Result<u64, Failure> {
+        self.number(&format!("total {subject} {stat}"), "total")
+            .await
+    }
+
+    async fn number(&mut self, command: &str, field: &str) -> Result<u64, Failure> {
+        let reply = self.ask(command).await?;
+        let number = reply.get(field).and_then(Value::as_u64);
+        number.ok_or_else(|| self.unexpected(command, reply))
     }
 
     pub(crate) async fn state(&mut self) -> Result<State, Failure> {
@@ -320,6 +333,9 @@ impl Programs {
         };
         if let Some(psk) = &settings.psk {
             command.arg("--psk").arg(psk);
+        }
+        if let Some(node) = settings.count_as {
+            command.args(["--count-as", node]);
         }
         command
     }

@@ -1,5 +1,6 @@
 //! What the nodes are put through.
 
+mod counters;
 mod exchange;
 mod foreign_history;
 mod joining;
@@ -99,6 +100,10 @@ pub(crate) fn all(lab: &Lab) -> Vec<Scenario<'_>> {
                 racing::ROUNDS
             ),
             racing::puts_and_deletes(lab),
+        ),
+        rust_only(
+            "Go ↔ Rust: counters, Rust killed, both restarted",
+            counters::agree(lab),
         ),
         rust_only("Rust → Go: blocks with a DAG name", exchange::dag_name(lab)),
         rust_only(
