@@ -10,7 +10,7 @@ use crdt_ds::sync::{Hub, Peers};
 use datastore_backends::MemoryDatastore;
 use datastore_core::{CrashDatastore, CrashPoint, Datastore, Key, Loss, NamespaceDatastore};
 
-use crate::{FORMATS, replica, stats_of};
+use crate::{FORMATS, alone, replica, stats_of};
 
 type Disk = CrashDatastore<MemoryDatastore>;
 
@@ -152,6 +152,43 @@ async fn at_each_operation(loss: Loss, durable: bool) {
             operation += 1;
         }
         assert!(operation > 20, "{operation}");
+    }
+}
+
+/// The local datastore is on a disk of its own: no sync of the replica's makes its intents durable.
+#[tokio::test]
+async fn record_and_count_agree_after_a_power_failure_of_the_local_disk_alone() {
+    for operation in 0.. {
+        let store = alone().await;
+        let open = async |disk: &Disk| {
+            let stats = stats_of(&store, "a").await;
+            let mut options = RepoOptions::default();
+            options.durable = true;
+            let local = Arc::new(disk.clone());
+            let likes = LikeRepo::open(local, Some(stats.clone()), options).await;
+            (stats, likes.unwrap())
+        };
+        let disk = CrashDatastore::new(MemoryDatastore::new());
+        let (stats, likes) = open(&disk).await;
+        disk.crash_at(disk.operations() + operation, CrashPoint::After);
+        for (user, does) in [("u", true), ("v", true), ("u", false), ("w", true)] {
+            let _ = match does {
+                true => likes.like("t", user).await,
+                false => likes.unlike("t", user).await,
+            };
+        }
+        let crashed = disk.has_crashed();
+        disk.crash();
+        stats.close().await.unwrap();
+        let survivors = disk.survivors(Loss::Power, MemoryDatastore::new());
+        let (stats, likes) = open(&survivors.await.unwrap()).await;
+        let likers = likes.likers("t", None, 9).await.unwrap().members;
+        let count = stats.get("t", &Stat::LIKES).await.unwrap();
+        assert_eq!(count, likers.len() as u64, "{operation} {likers:?}");
+        if !crashed {
+            assert!(operation > 10, "{operation}");
+            break;
+        }
     }
 }
 

@@ -82,6 +82,43 @@ async fn an_action_after_one_that_is_owed_pays_it_first() {
 }
 
 #[tokio::test]
+async fn where_it_is_unknown_whether_an_intent_is_stored_nothing_is_counted_until_the_next_open() {
+    for stored in [false, true] {
+        let below = MemoryDatastore::new();
+        let store = CrdtDatastore::builder(below).open().await.unwrap();
+        let stats = stats_of(&store, "a").await;
+        let disk = MemoryDatastore::new();
+        let local = FailDatastore::new(disk.clone());
+        let unknown = || Error::OutcomeUnknown {
+            context: "a test".to_owned(),
+            source: Arc::new(Error::Closed),
+        };
+        let mut writes = 0;
+        local.fail_when(move |operation| {
+            writes += u64::from(operation.is_write());
+            let fault = if stored { Fault::after } else { Fault::before };
+            (operation.is_write() && writes == 1).then(|| fault(unknown()))
+        });
+        let options = RepoOptions::default;
+        let likes = LikeRepo::open(Arc::new(local), Some(stats.clone()), options())
+            .await
+            .unwrap();
+        likes.like("t", "u").await.unwrap();
+        // Its amount may neither be written nor handed out again.
+        stats.add("t", &Stat::LIKES, 10).await.unwrap_err();
+        assert_eq!(stats.get("t", &Stat::LIKES).await.unwrap(), 0, "{stored}");
+        likes.close().await.unwrap();
+        stats.close().await.unwrap();
+        let stats = stats_of(&store, "a").await;
+        let likes = LikeRepo::open(Arc::new(disk), Some(stats.clone()), options())
+            .await
+            .unwrap();
+        assert!(likes.has_liked("t", "u").await.unwrap());
+        assert_eq!(stats.get("t", &Stat::LIKES).await.unwrap(), 1, "{stored}");
+    }
+}
+
+#[tokio::test]
 async fn without_counters_counts_are_local_and_counted_when_there_are_some() {
     let local = Arc::new(MemoryDatastore::new());
     let options = RepoOptions::default;

@@ -2,8 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crdt_ds::Error;
-use crdt_ds::stats::{LikeRepo, Rate, RepoOptions, Stat, StatsOptions, StatsStore, Target};
+use crdt_ds::stats::{
+    LikeRepo, Rate, RepoOptions, Stat, StatsOptions, StatsStore, Target, TweetRepo, Validate,
+};
 use datastore_backends::MemoryDatastore;
+use datastore_core::Key;
 
 use crate::alone;
 
@@ -59,6 +62,32 @@ async fn what_the_hook_refuses_is_neither_counted_nor_recorded() {
     assert!(matches!(refused, Err(Error::Refused { reason }) if reason == "it is locked"));
     assert!(!likes.has_liked("locked", "u").await.unwrap());
     assert_eq!(likes.likes_count("locked").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_hook_is_asked_on_every_way_to_a_counter() {
+    let refuse: Validate = Arc::new(|_| Err("no".to_owned()));
+    let refused = |outcome: crdt_ds::Result<u64>| {
+        assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
+    };
+    let stats = guarded(|options| options.validate = Some(refuse.clone())).await;
+    refused(stats.add("t", &Stat::LIKES, 1).await.map(|()| 0));
+    refused(stats.subtract("t", &Stat::LIKES, 1).await.map(|()| 0));
+    refused(stats.put(&Key::new("/peers/online"), 1).await.map(|()| 0));
+    let local = Arc::new(MemoryDatastore::new());
+    let options = RepoOptions::default();
+    let tweets = TweetRepo::open(local, Some(stats), options).await.unwrap();
+    refused(tweets.retweet("t", "u").await);
+    refused(tweets.record_view("t", "u").await);
+    refused(tweets.increment_view_count("t").await);
+    let mut options = StatsOptions::default();
+    options.validate = Some(refuse);
+    let likes = LikeRepo::replicated(alone().await, "likes", options)
+        .await
+        .unwrap();
+    refused(likes.like("t", "u").await);
+    refused(likes.unlike("t", "u").await);
+    assert!(!likes.has_liked("t", "u").await.unwrap());
 }
 
 #[tokio::test]

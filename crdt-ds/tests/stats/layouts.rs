@@ -112,6 +112,17 @@ async fn counts_in_the_layout_of_the_app_are_sums_of_both_sides() {
         assert_eq!(nodes.keys().collect::<Vec<_>>(), ["QmA", "QmB", "QmC"]);
         assert_eq!((nodes["QmC"].up, nodes["QmC"].down), (10, 2));
     }
+    // In a slot of its own, by node and generation.
+    let generation: String = a
+        .info()
+        .generation
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    for (node, generation) in [("QmA", generation.as_str()), ("QmC", "00ff00ff")] {
+        let slot = Key::new(format!("/STATS/incr/LIKES/INCR/t/{node}/{generation}"));
+        assert!(a.has(&slot).await.unwrap(), "{slot}");
+    }
     let keys = a.query_all(Query::new().keys_only()).await.unwrap();
     for entry in &keys {
         let namespaces: Vec<&str> = entry.key.list().collect();

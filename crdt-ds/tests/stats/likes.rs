@@ -1,10 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crdt_ds::Error;
 use crdt_ds::stats::{LikeRepo, ReplyRepo, RepoOptions, Stat, TweetRepo};
 use crdt_ds::sync::Hub;
 use datastore_backends::MemoryDatastore;
+use datastore_core::DelayDatastore;
+use futures::FutureExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -23,6 +26,11 @@ async fn each_user_counts_once_and_an_unknown_like_is_not_taken_back() {
     }
     assert_eq!(likes.like("t", "v").await.unwrap(), 2);
     assert_eq!(likes.like("t/x", "v").await.unwrap(), 1);
+    // Not those of a tweet whose id begins as this one's.
+    assert_eq!(
+        likes.likers("t", None, 9).await.unwrap().members,
+        ["u", "v"]
+    );
     for _ in 0..3 {
         assert_eq!(likes.unlike("t", "u").await.unwrap(), 1);
     }
@@ -61,6 +69,42 @@ async fn the_same_like_from_many_tasks_counts_once() {
     }
     assert_eq!(likes.likes_count("t").await.unwrap(), 8);
     assert_eq!(likes.likers("t", None, 100).await.unwrap().members.len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_likes_of_one_user_that_look_at_once_count_once() {
+    let stats = stats_of(&alone().await, "a").await;
+    // Each look takes a while, so without a turn both see that there is no like yet.
+    let slow = DelayDatastore::new(MemoryDatastore::new(), |_| {
+        tokio::time::sleep(Duration::from_secs(1)).boxed()
+    });
+    let likes = LikeRepo::open(Arc::new(slow), Some(stats.clone()), RepoOptions::default())
+        .await
+        .unwrap();
+    let (first, second) = tokio::join!(likes.like("t", "u"), likes.like("t", "u"));
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(stats.get("t", &Stat::LIKES).await.unwrap(), 1);
+    let nodes = stats.breakdown("t", &Stat::LIKES).await.unwrap();
+    assert_eq!(nodes["a"].up, 1);
+}
+
+#[tokio::test]
+async fn no_tweet_reaches_into_the_rows_of_another() {
+    let local = Arc::new(MemoryDatastore::new());
+    // Without counters the counts are those of the rows.
+    let likes = LikeRepo::open(local, None, RepoOptions::default())
+        .await
+        .unwrap();
+    let tweets = ["t", "t/x", "..", ".", "%2F", "a:b"];
+    for tweet in tweets {
+        likes.like(tweet, "u/v").await.unwrap();
+    }
+    for tweet in tweets {
+        assert_eq!(likes.likes_count(tweet).await.unwrap(), 1, "{tweet}");
+        let likers = likes.likers(tweet, None, 9).await.unwrap().members;
+        assert_eq!(likers, ["u/v"], "{tweet}");
+    }
 }
 
 #[tokio::test]

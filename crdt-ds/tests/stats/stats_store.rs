@@ -134,6 +134,13 @@ async fn no_id_reaches_into_the_keys_of_another() {
         assert_eq!(nodes.keys().collect::<Vec<_>>(), ["a/b:c"]);
     }
     assert_eq!(store.info().keys, ids.len() as u64);
+    for (n, id) in ids.iter().enumerate() {
+        let stat = Stat::new(*id);
+        stats.add("s", &stat, n as u64 + 1).await.unwrap();
+        assert_eq!(stats.get("s", &stat).await.unwrap(), n as u64 + 1, "{id:?}");
+        assert_eq!(stats.get(id, &Stat::LIKES).await.unwrap(), n as u64 + 1);
+    }
+    assert_eq!(store.info().keys, 2 * ids.len() as u64);
     assert!(matches!(
         stats.add("", &Stat::LIKES, 1).await,
         Err(Error::EmptyName { .. })
@@ -196,6 +203,27 @@ async fn any_other_counter_is_set_and_summed_and_is_also_a_stat() {
         ours.put(&Key::root(), 1).await,
         Err(Error::EmptyName { .. })
     ));
+}
+
+#[tokio::test]
+async fn totals_and_counts_end_at_their_last_number_and_the_store_says_so() {
+    let store = alone().await;
+    let (a, b) = (stats_of(&store, "a").await, stats_of(&store, "b").await);
+    for stats in [&a, &b] {
+        for _ in 0..2 {
+            stats.add("t", &Stat::VIEWS, u64::MAX).await.unwrap();
+        }
+    }
+    assert_eq!(a.get("t", &Stat::VIEWS).await.unwrap(), u64::MAX);
+    assert_eq!((a.info().saturated, b.info().saturated), (1, 1));
+    for _ in 0..2 {
+        a.subtract("t", &Stat::VIEWS, u64::MAX).await.unwrap();
+    }
+    assert_eq!(a.info().saturated, 2);
+    let nodes = a.breakdown("t", &Stat::VIEWS).await.unwrap();
+    let (all, end) = (&nodes["a"], u128::from(u64::MAX));
+    assert_eq!((all.up, all.down), (end, end));
+    assert_eq!(b.get("t", &Stat::VIEWS).await.unwrap(), u64::MAX);
 }
 
 #[tokio::test]

@@ -124,6 +124,33 @@ async fn lost_disks_lost_tails_and_copies_start_new_slots_and_nothing_counts_twi
 }
 
 #[tokio::test]
+async fn a_crash_after_a_clean_restart_starts_a_new_slot() {
+    let hub = Hub::new(1);
+    let peer = replica(&hub, "peer", FORMATS[0]).await;
+    let disk = CrashDatastore::new(MemoryDatastore::new());
+    let (store, counter) = open(&disk, &hub).await;
+    counter.add(1).await.unwrap();
+    counter.close().await.unwrap();
+    store.close().await.unwrap();
+
+    // In the same slot; a peer has it, and the power fails.
+    let (store, counter) = open(&disk, &hub).await;
+    counter.add(10).await.unwrap();
+    synced(&[store.clone(), peer.clone()]).await;
+    assert_eq!(peer.info().keys, 1);
+    disk.crash();
+    drop((store, counter));
+    let lost = disk.survivors(Loss::Power, MemoryDatastore::new());
+    let disk = lost.await.unwrap();
+
+    let (store, counter) = open(&disk, &hub).await;
+    counter.add(100).await.unwrap();
+    synced(&[store, peer.clone()]).await;
+    assert_eq!(counter.value().await.unwrap(), 111);
+    assert_eq!(peer.info().keys, 2);
+}
+
+#[tokio::test]
 async fn an_add_that_failed_is_not_counted_and_one_that_was_dropped_is_counted_once() {
     let failing = Arc::new(AtomicBool::new(false));
     let below = FailDatastore::new(MemoryDatastore::new());
