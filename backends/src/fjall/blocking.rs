@@ -3,29 +3,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use datastore_core::{Error, Result};
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 
-/// Does work that may block, where it hurts other tasks least and costs least: in place on a
-/// multi-thread runtime (which moves the worker's other tasks away), on the blocking pool of a
-/// current-thread one (where nothing else could run), and in place without a runtime.
+/// Does work that may take long, or wait, on the runtime's blocking pool, or in place without a
+/// runtime. (Not by `block_in_place`: that panics in a `LocalSet`, and holds up the futures that the
+/// caller polls beside this one.)
 ///
 /// Dropping the future does not cut the work short once it has begun.
 pub(super) async fn run<R: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> Result<R> + Send + 'static,
 ) -> Result<R> {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| guarded(what, work)),
-        Ok(_) => match tokio::task::spawn_blocking(move || guarded(what, work)).await {
-            Ok(result) => result,
-            // `guarded` does not panic: the runtime was shut down before the work began.
-            Err(cancelled) => Err(Error::backend(what, cancelled)),
-        },
-        Err(_) => guarded(what, work),
+    if Handle::try_current().is_err() {
+        return guarded(what, work);
+    }
+    match tokio::task::spawn_blocking(move || guarded(what, work)).await {
+        Ok(result) => result,
+        // `guarded` does not panic: the runtime was shut down before the work began.
+        Err(cancelled) => Err(Error::backend(what, cancelled)),
     }
 }
 
-fn guarded<R>(what: &'static str, work: impl FnOnce() -> Result<R>) -> Result<R> {
+/// Does work that is short, in place.
+pub(super) fn guarded<R>(what: &'static str, work: impl FnOnce() -> Result<R>) -> Result<R> {
     caught(work).unwrap_or_else(|panicked| {
         Err(Error::OutcomeUnknown {
             context: what.into(),

@@ -22,6 +22,9 @@ const KEYSPACE: &str = "data";
 /// none keeps a block of many values in memory.
 const SHARED_FROM: usize = 4096;
 
+/// From so many runs on fjall slows writes down.
+const SLOWED_FROM_RUNS: usize = 20;
+
 /// fjall tells nobody when work in the background is done.
 const BACKGROUND_POLL: Duration = Duration::from_millis(5);
 
@@ -43,6 +46,8 @@ pub(super) struct Engine {
     database: Database,
     group_sync: Arc<GroupSync>,
     generation: u64,
+    /// At about this size a memtable is full.
+    memtable_bytes: u64,
     path: PathBuf,
 }
 
@@ -82,6 +87,7 @@ impl Engine {
             database,
             group_sync: Arc::default(),
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            memtable_bytes: options.memtable_bytes,
             path: path.into(),
         })
     }
@@ -188,6 +194,15 @@ impl Engine {
     fn is_congested(&self) -> bool {
         let tree = &self.keyspace.tree;
         tree.sealed_memtable_count() >= 3 || tree.l0_run_count() >= 29
+    }
+
+    /// Whether a commit would wait for nothing: no memtable is full, which fjall's threads would take
+    /// away, and nothing that they have to do slows writes down.
+    pub(super) fn is_calm(&self) -> bool {
+        let tree = &self.keyspace.tree;
+        tree.sealed_memtable_count() == 0
+            && tree.l0_run_count() < SLOWED_FROM_RUNS
+            && tree.active_memtable().size() < self.memtable_bytes
     }
 
     /// Shows all that was written to readers. The caller sees to it that no write runs.

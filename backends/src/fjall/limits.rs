@@ -23,6 +23,17 @@ pub(super) fn check(batch: &Batch) -> Result<()> {
     Ok(())
 }
 
+/// Whether committing `batch` is a matter of some tens of microseconds, if it need not wait.
+pub(super) fn is_short(batch: &Batch) -> bool {
+    const OPS: usize = 64;
+    const BYTES: usize = 256 * 1024;
+    let bytes = |op: &Op| match op {
+        Op::Put { key, value } => key.len() + value.len(),
+        Op::Delete { key } => key.len(),
+    };
+    batch.len() <= OPS && batch.ops().iter().map(bytes).sum::<usize>() <= BYTES
+}
+
 /// Whether a store can hold `key`. fjall panics when asked for one that it cannot.
 pub(super) fn is_storable(key: &Key) -> bool {
     key.len() <= MAX_KEY

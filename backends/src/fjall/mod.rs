@@ -75,12 +75,9 @@ const READ_INLINE: usize = 256;
 ///
 /// # Runtimes
 ///
-/// Up to 256 entries, of `get_many` or a query, are read inline. All else that may block (commits, the
-/// rest of a query, `sync`, `close`) runs in place on a multi-thread tokio runtime by
-/// `block_in_place`, on the blocking pool of a current-thread one, and inline without tokio. So on a
-/// multi-thread runtime a commit holds up the futures that share its task, by a `join!` or `select!`,
-/// for up to some 100 ms when the disk falls behind; and tokio does not let a task of a `LocalSet`
-/// that runs there call it: use a current-thread runtime for such.
+/// What is short is done in place: reads of up to 256 entries, and commits of up to 64 operations and
+/// 256 KiB when no other commit or fsync runs and fjall has nothing to catch up with. All else runs on
+/// tokio's blocking pool, or in place without tokio.
 ///
 /// # Failures
 ///
@@ -166,7 +163,8 @@ impl Datastore for FjallDatastore {
 
     async fn sync(&self, _prefix: &Key) -> Result<()> {
         let store = self.store.clone();
-        let sync = move || store.with(|engine| engine.persist(PersistMode::SyncAll));
+        // fjall lets nobody write meanwhile.
+        let sync = move || store.between_writes(|engine| engine.persist(PersistMode::SyncAll));
         blocking::run("a sync", sync).await
     }
 

@@ -8,6 +8,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::store::Store;
 use super::{READ_INLINE, blocking, limits};
 
+/// How many entries a chunk has, but for the first.
+const CHUNK: usize = 1024;
+
 /// A chunk ends early once its values have this many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -74,7 +77,7 @@ impl Scan {
 
     /// The next entries; none at the end.
     fn read_chunk(&mut self) -> Result<Vec<(Key, Bytes)>> {
-        let size = std::mem::replace(&mut self.chunk, READ_INLINE);
+        let size = std::mem::replace(&mut self.chunk, CHUNK);
         self.store.with(|engine| {
             let (mut read, mut bytes) = (Vec::with_capacity(size), 0);
             while read.len() < size && bytes < CHUNK_BYTES {

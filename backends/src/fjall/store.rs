@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use bytes::Bytes;
 use datastore_core::{Batch, Error, Key, Op, Result};
@@ -15,7 +15,7 @@ use super::{blocking, failure, limits};
 pub(super) struct Store {
     options: FjallBuilder,
     state: RwLock<State>,
-    /// Held by the one write that runs. Taken before `state`.
+    /// Held by the one write, or fsync, that runs. Taken before `state`.
     turn: Mutex<()>,
 }
 
@@ -78,6 +78,17 @@ impl Store {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The turn to write, if nothing foreseeable would make the write wait.
+    fn quick_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let calm = self.state().engine.as_ref().is_ok_and(Engine::is_calm);
+        calm.then_some(turn)
+    }
+
     /// Uses the engine, which stays open meanwhile.
     pub(super) fn with<R>(&self, f: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
         f(self.state().engine.as_ref().map_err(Error::clone)?)
@@ -98,8 +109,12 @@ impl Store {
     }
 
     /// Writes `ops` as one, if `check` passes, with no other write between the two.
-    fn write(&self, ops: &[Op], check: impl Fn(&Engine) -> Result<()>) -> Result<Written> {
-        let _turn = self.turn();
+    fn write(
+        &self,
+        _turn: MutexGuard<'_, ()>,
+        ops: &[Op],
+        check: impl Fn(&Engine) -> Result<()>,
+    ) -> Result<Written> {
         if self.state().needs_reopening() {
             self.reopen()?;
         }
@@ -151,19 +166,33 @@ impl Store {
         check: impl Fn(&Engine) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         limits::check(&batch)?;
-        let store = self.clone();
-        let write = move || store.write(batch.ops(), check);
         match self.options.durability {
-            Durability::Buffer => blocking::run("a commit", write).await.map(drop),
+            Durability::Buffer => self.write_batch(batch, check).await.map(drop),
             Durability::Sync => {
                 let group = self.with(|engine| Ok(engine.group_sync().clone()))?;
                 let turn = group.turn().await;
-                let written = blocking::run("a commit", write).await?;
+                let written = self.write_batch(batch, check).await?;
                 drop(turn);
                 let durable = self.clone().make_durable(written).await;
                 durable.map_err(|error| outcome_unknown(self.path(), error))
             }
         }
+    }
+
+    /// Writes `batch`, here if that is a matter of microseconds: to hand it over would cost more.
+    async fn write_batch(
+        self: &Arc<Self>,
+        batch: Batch,
+        check: impl Fn(&Engine) -> Result<()> + Send + 'static,
+    ) -> Result<Written> {
+        const WHAT: &str = "a commit";
+        if limits::is_short(&batch)
+            && let Some(turn) = self.quick_turn()
+        {
+            return blocking::guarded(WHAT, || self.write(turn, batch.ops(), check));
+        }
+        let store = self.clone();
+        blocking::run(WHAT, move || store.write(store.turn(), batch.ops(), check)).await
     }
 
     async fn make_durable(self: Arc<Self>, written: Written) -> Result<()> {
@@ -173,7 +202,7 @@ impl Store {
             generation,
         } = written;
         let fsync = blocking::run("an fsync", move || {
-            self.with(|engine| {
+            self.between_writes(|engine| {
                 if engine.generation() != generation {
                     // What an engine wrote that failed since may never have got to the disk,
                     // whatever a later fsync says.

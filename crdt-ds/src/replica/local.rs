@@ -355,13 +355,17 @@ impl Group<'_> {
                 _ => priority - attempt,
             };
         };
+        // A value that is not stored inline is looked up in the block.
+        let inline = |put: &Put| put.value.len() <= self.rules.max_inline_bytes;
+        if !delta.puts.iter().all(inline) {
+            delta = block::decode(&block, &self.rules.network)?.delta;
+        }
         let cid = *block.cid();
-        let node = block::decode(&block, &self.rules.network)?;
         let known = self.pending_row(&cid).await?;
         self.unwant(&cid).await?;
         self.forget_pending(&cid, known);
         self.store_block(&block);
-        self.merge(&block, node, None).await?;
+        self.merge(&block, &links, &delta, None).await?;
         self.release(&cid).await?;
         self.next_sequence += 1;
         Ok(block)

@@ -1,5 +1,6 @@
 //! What merging a block does to heads, gaps, index and log.
 
+use bytes::Bytes;
 use cid::Cid;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -7,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::group::Group;
 use super::state::{GapRow, LogRow, encode_head};
 use crate::Result;
-use crate::block::{Block, DagName, Format, Node, VersionId};
+use crate::block::{Block, DagName, Delta, Format, VersionId};
 use crate::sync::Peer;
 
 /// Who a block comes from: `None` if we made it, else the peer if it is known.
@@ -18,30 +19,35 @@ impl Group<'_> {
     ///
     /// INVARIANT 1: every step here commutes with every other block's: versions and tombstones by
     /// their ids, heads by who links whom, sums by addition.
-    pub(super) async fn merge(&mut self, block: &Block, node: Node, from: From<'_>) -> Result<()> {
+    pub(super) async fn merge(
+        &mut self,
+        block: &Block,
+        links: &[Cid],
+        delta: &Delta,
+        from: From<'_>,
+    ) -> Result<()> {
         let cid = *block.cid();
         let Some(id) = VersionId::of(&cid) else {
             return Ok(());
         };
         let format = Format::of(&cid)?;
-        let name = node.delta.dag_name.clone();
-        let priority = node.delta.priority;
+        let (name, priority) = (&delta.dag_name, delta.priority);
 
         self.committed.merged += 1;
         self.append_to_log(&cid);
         self.stage
-            .put(self.layout.index(&name, priority, &cid), Vec::new());
+            .put(self.layout.index(name, priority, &cid), Bytes::new());
         self.state
             .raise_clock(priority, format != self.rules.format);
-        self.replace_heads(&cid, &node.links, &name, priority, from.is_none())
+        self.replace_heads(&cid, links, name, priority, from.is_none())
             .await?;
 
         let from = from.map(|peer| peer.cloned());
         let dead = self.take_kept(id).await?;
-        for deletes in &node.delta.deletes {
+        for deletes in &delta.deletes {
             self.kill(&deletes.key, &deletes.ids, &from).await?;
         }
-        for put in &node.delta.puts {
+        for put in &delta.puts {
             if !dead.contains(&put.key) {
                 self.add_version(&put.key, block, id, format, priority, &put.value, &from)
                     .await?;
@@ -101,7 +107,7 @@ impl Group<'_> {
             self.stage
                 .put(self.layout.head(name, cid), encode_head(priority));
         }
-        let state = self.state.names.entry(name.clone()).or_default();
+        let state = self.state.name_mut(name);
         state.blocks += 1;
         if is_head && above_own {
             state.own = Some(*cid);

@@ -113,7 +113,8 @@ impl Group<'_> {
             self.unwant(&cid).await?;
             self.forget_pending(&cid, known);
             self.store_block(&block);
-            self.merge(&block, node, Some(from)).await?;
+            self.merge(&block, &node.links, &node.delta, Some(from))
+                .await?;
             self.release(&cid).await?;
             return Ok(Arrival::Merged);
         }
@@ -365,7 +366,8 @@ impl Group<'_> {
             match block.and_then(|block| Ok((block::decode(&block, &self.rules.network)?, block))) {
                 Ok((node, block)) => {
                     self.forget_pending(&cid, Some(row));
-                    self.merge(&block, node, Some(None)).await?;
+                    self.merge(&block, &node.links, &node.delta, Some(None))
+                        .await?;
                     self.release(&cid).await?;
                 }
                 Err(_) => {

@@ -5,6 +5,7 @@
 //! block or a link in one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -32,7 +33,7 @@ pub(crate) struct State {
     /// The highest priority merged, foreign ones above 2^61 aside.
     pub(crate) clock: u64,
     pub(crate) sums: Sums,
-    pub(crate) names: OrdMap<DagName, NameState>,
+    pub(crate) names: OrdMap<DagName, Arc<NameState>>,
     /// Each gap with the names of the merged blocks that link to it.
     pub(crate) gaps: OrdMap<Cid, OrdSet<DagName>>,
     /// Gaps that the operator declared.
@@ -58,60 +59,72 @@ pub(crate) struct Sums {
 pub(crate) struct NameState {
     /// How many of its blocks are merged.
     pub(crate) blocks: u64,
-    pub(crate) heads: OrdMap<Cid, Head>,
     /// The head that is, or is above, our own last block.
     pub(crate) own: Option<Cid>,
-    inline: usize,
+    /// Up to [`INLINE_HEADS`] heads, which its row holds.
+    inline: Vec<Head>,
+    /// More heads, with their priorities, which have rows of their own.
+    spilled: OrdMap<Cid, u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Head {
+    pub(crate) cid: Cid,
     pub(crate) priority: u64,
-    /// It has a row of its own, for its name's row is full.
-    spilled: bool,
 }
 
 impl NameState {
+    pub(crate) fn heads(&self) -> impl Iterator<Item = Head> {
+        let spilled = self.spilled.iter();
+        let spilled = spilled.map(|(cid, priority)| Head {
+            cid: *cid,
+            priority: *priority,
+        });
+        self.inline.iter().copied().chain(spilled)
+    }
+
+    fn is_head(&self, cid: &Cid) -> bool {
+        self.inline.iter().any(|head| head.cid == *cid) || self.spilled.contains_key(cid)
+    }
+
     pub(crate) fn height(&self) -> u64 {
-        self.heads
-            .values()
-            .map(|head| head.priority)
-            .max()
-            .unwrap_or(0)
+        self.heads().map(|head| head.priority).max().unwrap_or(0)
     }
 
     /// The heads to build on, at most `limit`: first the one above our own last block, then by
     /// priority.
     pub(crate) fn links(&self, limit: usize) -> Vec<Cid> {
-        let mut heads: Vec<(&Cid, &Head)> = self.heads.iter().collect();
+        let mut heads: Vec<Head> = self.heads().collect();
         if heads.len() > limit {
-            heads.sort_by_key(|(cid, head)| {
+            heads.sort_by_key(|head| {
                 (
-                    Some(*cid) != self.own.as_ref(),
+                    Some(head.cid) != self.own,
                     std::cmp::Reverse(head.priority),
+                    head.cid,
                 )
             });
             heads.truncate(limit);
         }
-        heads.into_iter().map(|(cid, _)| *cid).collect()
+        heads.into_iter().map(|head| head.cid).collect()
     }
 }
 
 impl State {
     pub(crate) fn history_digest(&self, name: &DagName) -> [u8; 32] {
-        let heads: Vec<&Cid> = self
+        let mut heads: Vec<Cid> = self
             .names
             .get(name)
             .into_iter()
-            .flat_map(|state| state.heads.keys())
+            .flat_map(|state| state.heads().map(|head| head.cid))
             .collect();
+        heads.sort_unstable();
         let gaps: Vec<&Cid> = self
             .gaps
             .iter()
             .filter(|(_, names)| names.contains(name))
             .map(|(gap, _)| gap)
             .collect();
-        history_digest(heads.into_iter(), gaps.into_iter())
+        history_digest(heads.iter(), gaps.into_iter())
     }
 
     /// Counts a merged block of this priority towards the hybrid clock.
@@ -123,34 +136,36 @@ impl State {
     }
 
     pub(crate) fn is_head(&self, name: &DagName, cid: &Cid) -> bool {
-        self.names
-            .get(name)
-            .is_some_and(|state| state.heads.contains_key(cid))
+        self.names.get(name).is_some_and(|state| state.is_head(cid))
     }
 
-    /// Adds a head, and tells whether it needs a row of its own.
+    pub(crate) fn name_mut(&mut self, name: &DagName) -> &mut NameState {
+        Arc::make_mut(self.names.entry(name.clone()).or_default())
+    }
+
+    /// Adds a head, which is none yet, and tells whether it needs a row of its own.
     pub(crate) fn add_head(&mut self, name: &DagName, cid: Cid, priority: u64) -> bool {
-        let state = self.names.entry(name.clone()).or_default();
-        let spilled = state.inline >= INLINE_HEADS;
-        if state
-            .heads
-            .insert(cid, Head { priority, spilled })
-            .is_none()
-            && !spilled
-        {
-            state.inline += 1;
+        let state = self.name_mut(name);
+        let spilled = state.inline.len() >= INLINE_HEADS;
+        if spilled {
+            state.spilled.insert(cid, priority);
+        } else {
+            state.inline.push(Head { cid, priority });
         }
         spilled
     }
 
     /// Removes a head if it is one; tells whether it was, and whether it had a row of its own.
     pub(crate) fn remove_head(&mut self, name: &DagName, cid: &Cid) -> Option<bool> {
-        let state = self.names.get_mut(name)?;
-        let head = state.heads.remove(cid)?;
-        if !head.spilled {
-            state.inline -= 1;
+        if !self.is_head(name, cid) {
+            return None;
         }
-        Some(head.spilled)
+        let state = self.name_mut(name);
+        let spilled = state.spilled.remove(cid).is_some();
+        if !spilled {
+            state.inline.retain(|head| head.cid != *cid);
+        }
+        Some(spilled)
     }
 
     /// Writes the rows of the state and of `names` to `batch`.
@@ -230,7 +245,7 @@ impl State {
             if spilled > 0 {
                 name_state.load_spilled(store, layout, &name).await?;
             }
-            state.names.insert(name, name_state);
+            state.names.insert(name, Arc::new(name_state));
         }
         for (key, row) in read_rows(store, layout.gap_root()).await? {
             let names = GapRow::decode(row)
@@ -263,15 +278,14 @@ impl NameState {
             blocks: self.blocks,
             own: self.own.map(|cid| cid.to_bytes()).unwrap_or_default(),
             heads: self
-                .heads
+                .inline
                 .iter()
-                .filter(|(_, head)| !head.spilled)
-                .map(|(cid, head)| HeadRow {
-                    cid: cid.to_bytes(),
+                .map(|head| HeadRow {
+                    cid: head.cid.to_bytes(),
                     priority: head.priority,
                 })
                 .collect(),
-            spilled: (self.heads.len() - self.inline) as u64,
+            spilled: self.spilled.len() as u64,
         }
         .encode_to_vec()
         .into()
@@ -283,18 +297,14 @@ impl NameState {
         let row = NameRow::decode(row).map_err(|_| damaged())?;
         let mut state = Self {
             blocks: row.blocks,
-            inline: row.heads.len(),
             ..Self::default()
         };
         for head in row.heads {
             let cid = Cid::try_from(head.cid.as_slice()).map_err(|_| damaged())?;
-            state.heads.insert(
+            state.inline.push(Head {
                 cid,
-                Head {
-                    priority: head.priority,
-                    spilled: false,
-                },
-            );
+                priority: head.priority,
+            });
         }
         if !row.own.is_empty() {
             state.own = Some(Cid::try_from(row.own.as_slice()).map_err(|_| damaged())?);
@@ -316,13 +326,7 @@ impl NameState {
             let cid = trailing_cid(&entry.key).ok_or_else(damaged)?;
             let priority = entry.value.as_deref().and_then(|row| row.try_into().ok());
             let priority = u64::from_be_bytes(priority.ok_or_else(damaged)?);
-            self.heads.insert(
-                cid,
-                Head {
-                    priority,
-                    spilled: true,
-                },
-            );
+            self.spilled.insert(cid, priority);
         }
         Ok(())
     }

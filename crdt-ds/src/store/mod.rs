@@ -165,13 +165,15 @@ impl CrdtDatastore {
     pub fn heads(&self) -> Vec<HeadInfo> {
         let state = self.shared().state.borrow().clone();
         let heads = state.names.iter().flat_map(|(name, state)| {
-            state.heads.iter().map(|(cid, head)| HeadInfo {
+            state.heads().map(|head| HeadInfo {
                 dag_name: name.clone(),
-                cid: *cid,
+                cid: head.cid,
                 priority: head.priority,
             })
         });
-        heads.collect()
+        let mut heads: Vec<HeadInfo> = heads.collect();
+        heads.sort_unstable();
+        heads
     }
 
     /// What the replica is and holds.

@@ -203,10 +203,10 @@ impl Engine {
         let heads: Vec<AnnouncedHead> = state
             .names
             .iter()
-            .flat_map(|(name, state)| state.heads.keys().map(move |cid| (name, cid)))
+            .flat_map(|(name, state)| state.heads().map(move |head| (name, head.cid)))
             .filter(|(_, cid)| which(cid))
             .map(|(name, cid)| AnnouncedHead {
-                cid: *cid,
+                cid,
                 dag_name: name.clone(),
                 block: None,
             })

@@ -229,11 +229,8 @@ fn check_dag<'a>(
         .names
         .iter()
         .map(|(name, state)| {
-            let heads = state.heads.iter();
-            (
-                name.clone(),
-                heads.map(|(cid, head)| (*cid, head.priority)).collect(),
-            )
+            let heads = state.heads().map(|head| (head.cid, head.priority));
+            (name.clone(), heads.collect())
         })
         .collect();
     ensure!(
