@@ -100,8 +100,8 @@ pub(crate) struct Change {
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     pub(crate) outcomes: Vec<Outcome>,
-    /// How many blocks merged.
-    pub(crate) merged: usize,
+    /// Blocks that merged.
+    pub(crate) merged: Vec<Cid>,
     /// Blocks stored by this commit, merged or pending.
     pub(crate) stored: Vec<Cid>,
     pub(crate) wanted: Vec<(Cid, Option<Peer>)>,

@@ -33,7 +33,7 @@ impl Group<'_> {
         let format = Format::of(&cid)?;
         let (name, priority) = (&delta.dag_name, delta.priority);
 
-        self.committed.merged += 1;
+        self.committed.merged.push(cid);
         self.append_to_log(&cid);
         self.stage
             .put(self.layout.index(name, priority, &cid), Bytes::new());

@@ -350,7 +350,7 @@ impl Group<'_> {
                 self.state.sums.ready -= 1;
             }
         }
-        while self.committed.merged < limit {
+        while self.committed.merged.len() < limit {
             let Some(cid) = self.ready.pop_front() else {
                 break;
             };

@@ -224,8 +224,12 @@ impl Committer {
             local_heads,
         } = committed;
         self.shared.state.send_replace(self.replica.state().clone());
-        for cid in malformed {
-            self.shared.sync_view().note_malformed(cid);
+        {
+            let mut view = self.shared.sync_view();
+            merged.iter().for_each(|cid| view.settle(cid));
+            for cid in malformed {
+                view.note_malformed(cid);
+            }
         }
         self.call_hooks(&changes);
         let after = self.replica.cursor();
@@ -249,7 +253,7 @@ impl Committer {
                 .collect();
             self.shared
                 .outbox
-                .committed(heads, &wanted, &unwanted, merged > 0);
+                .committed(heads, &wanted, &unwanted, !merged.is_empty());
         }
         outcomes
     }

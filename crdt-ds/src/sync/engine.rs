@@ -266,27 +266,9 @@ impl Engine {
             self.send(work, 0, Vec::new()).await;
         }
         if merged {
-            self.settle_announced().await;
+            self.shared.sync_view().stalled = false;
+            self.progressed();
         }
-    }
-
-    /// Forgets announced heads that are merged by now.
-    async fn settle_announced(&mut self) {
-        let announced: BTreeSet<Cid> = self
-            .shared
-            .sync_view()
-            .announced
-            .values()
-            .flatten()
-            .copied()
-            .collect();
-        for cid in announced {
-            if matches!(self.shared.is_merged(&cid).await, Ok(true)) {
-                self.shared.sync_view().settle(&cid);
-            }
-        }
-        self.shared.sync_view().stalled = false;
-        self.progressed();
     }
 
     fn progressed(&self) {
@@ -336,11 +318,15 @@ impl Engine {
             return;
         }
         self.remember_seen([cid]);
+        // Noted before it is looked up: what merges from now on is settled by its commit.
+        if let Some(peer) = &from {
+            self.shared.sync_view().announce(peer, cid);
+        }
         match self.shared.is_stored(&cid).await {
             Ok(false) => {}
             Ok(true) => {
-                if !matches!(self.shared.is_merged(&cid).await, Ok(true)) {
-                    self.note_announced(from, cid);
+                if matches!(self.shared.is_merged(&cid).await, Ok(true)) {
+                    self.shared.sync_view().settle(&cid);
                 }
                 return;
             }
@@ -349,7 +335,6 @@ impl Engine {
                 return;
             }
         }
-        self.note_announced(from.clone(), cid);
         match head.block.map(|bytes| Block::verify(&cid, bytes)) {
             Some(Ok(block)) => self.push(block, from),
             rode_along => {
@@ -358,12 +343,6 @@ impl Engine {
                 }
                 self.wants.hint(cid, from, Instant::now());
             }
-        }
-    }
-
-    fn note_announced(&self, from: Option<Peer>, cid: Cid) {
-        if let Some(peer) = from {
-            self.shared.sync_view().announce(&peer, cid);
         }
     }
 
