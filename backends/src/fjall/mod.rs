@@ -164,7 +164,7 @@ impl Datastore for FjallDatastore {
     async fn sync(&self, _prefix: &Key) -> Result<()> {
         let store = self.store.clone();
         // fjall lets nobody write meanwhile.
-        let sync = move || store.between_writes(|engine| engine.persist(PersistMode::SyncAll));
+        let sync = move || store.between_writes(|engine| engine.persist(PersistMode::SyncData));
         blocking::run("a sync", sync).await
     }
 

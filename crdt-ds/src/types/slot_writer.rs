@@ -152,10 +152,16 @@ struct Inner {
     store: CrdtDatastore,
     state: Mutex<State>,
     /// Held while a batch is under way.
-    turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<Turn>,
     saturated: AtomicU64,
     /// Given up on close.
     open: Mutex<Option<OpenSlots>>,
+}
+
+#[derive(Default)]
+struct Turn {
+    /// How many changes went out together last.
+    last_group: usize,
 }
 
 #[derive(Default)]
@@ -307,8 +313,13 @@ impl Inner {
     /// IMPORTANT: intents before totals; and what has intents before what has none, for of those that
     /// have none a failed write takes its amount back from the end.
     async fn write_group(&self, group: &Group) -> Outcomes {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        if turn.last_group > 1 {
+            // Those whose changes just went out may have more: let them join.
+            tokio::task::yield_now().await;
+        }
         let changes = group.changes().take().unwrap_or_default();
+        turn.last_group = changes.len();
         let mut outcomes: Vec<Result<()>> = changes.iter().map(|_| Ok(())).collect();
         if let Err(error) = self.load(&changes).await {
             outcomes.fill(Err(error));
