@@ -68,6 +68,13 @@ async fn it_reads_what_it_wrote_on_a_multi_thread_runtime() {
     reads_and_writes(Durability::Sync).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn it_reads_what_it_wrote_in_a_local_set() {
+    let local = tokio::task::LocalSet::new();
+    local.run_until(reads_and_writes(Durability::Buffer)).await;
+    local.run_until(reads_and_writes(Durability::Sync)).await;
+}
+
 #[test]
 fn it_reads_what_it_wrote_without_a_runtime() {
     futures::executor::block_on(reads_and_writes(Durability::Buffer));
