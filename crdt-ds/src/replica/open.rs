@@ -13,7 +13,6 @@ use super::layout::{LAYOUT_VERSION, Layout, trailing_cid};
 use super::pending::{WantReason, WantRow};
 use super::state::State;
 use crate::block::Format;
-use crate::store::Cursor;
 use crate::sync::Peer;
 use crate::{Error, Result};
 
@@ -150,17 +149,20 @@ impl Replica {
         self.wants_by_peer.clone().into_iter().collect()
     }
 
-    /// Where the merge log ends.
-    pub(crate) fn cursor(&self) -> Cursor {
-        Cursor {
-            sequence: self.state.sequence,
-            hash: self.state.log_hash,
-        }
-    }
-
     /// From now on memory and disk may differ: no more work until the store is opened again.
     pub(crate) fn set_unsure(&mut self) {
         self.unsure = true;
+    }
+
+    fn group(&self, now_us: u64) -> Group<'_> {
+        Group::new(
+            &*self.store,
+            &self.layout,
+            &self.rules,
+            self.state.clone(),
+            now_us,
+            self.next_sequence,
+        )
     }
 
     /// Does `work` as one commit.
@@ -176,31 +178,21 @@ impl Replica {
         if self.unsure {
             return Err(Error::OutcomeUnknown);
         }
-        let mut group = Group::new(
-            &*self.store,
-            &self.layout,
-            &self.rules,
-            self.state.clone(),
-            now_us,
-            self.next_sequence,
-        );
+        let mut group = self.group(now_us);
         let done = group.run(work, &self.wants_by_peer).await;
-        self.next_sequence = group.next_sequence;
-        done?;
-        let end = group.finish(listened).await?;
-        self.finish(end).await
+        // No number is used twice, whatever becomes of the group.
+        let next_sequence = group.next_sequence;
+        let end = match done {
+            Ok(()) => group.finish(listened).await,
+            Err(error) => Err(error),
+        };
+        self.next_sequence = next_sequence;
+        self.finish(end?).await
     }
 
     /// Takes stored blocks whose version this program knows and an earlier one did not.
     pub(crate) async fn revisit_unknown(&mut self, now_us: u64) -> Result<Committed> {
-        let mut group = Group::new(
-            &*self.store,
-            &self.layout,
-            &self.rules,
-            self.state.clone(),
-            now_us,
-            self.next_sequence,
-        );
+        let mut group = self.group(now_us);
         group.revisit_unknown().await?;
         let end = group.finish(false).await?;
         self.finish(end).await

@@ -17,6 +17,7 @@ use prost::Message;
 use super::digest::{StateDigest, history_digest};
 use super::layout::{Layout, trailing_cid, trailing_number};
 use crate::block::{DagName, MAX_PRIORITY};
+use crate::store::Cursor;
 use crate::{Error, Result};
 
 /// How many heads of a name its row holds; more have rows of their own.
@@ -110,6 +111,14 @@ impl NameState {
 }
 
 impl State {
+    /// Where the merge log ends.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            sequence: self.sequence,
+            hash: self.log_hash,
+        }
+    }
+
     pub(crate) fn history_digest(&self, name: &DagName) -> [u8; 32] {
         let mut heads: Vec<Cid> = self
             .names

@@ -288,11 +288,7 @@ impl Subscription {
 impl Shared {
     /// Where the merge log ends.
     pub(crate) fn cursor(&self) -> Cursor {
-        let state = self.state.borrow();
-        Cursor {
-            sequence: state.sequence,
-            hash: state.log_hash,
-        }
+        self.state.borrow().cursor()
     }
 
     /// Whether the log has this place.

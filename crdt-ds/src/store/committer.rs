@@ -164,7 +164,7 @@ impl Committer {
 
     async fn commit_work(&mut self, work: Vec<Work>) -> Result<Vec<Outcome>> {
         let listened = self.is_listened();
-        let before = self.replica.cursor();
+        let before = self.replica.state().cursor();
         let committed = self
             .replica
             .commit(work, self.shared.now_us(), listened)
@@ -232,7 +232,7 @@ impl Committer {
             }
         }
         self.call_hooks(&changes);
-        let after = self.replica.cursor();
+        let after = self.replica.state().cursor();
         // Who subscribed while nobody listened yet, but before the commit, reads it from the log.
         if !changes.is_empty() || (!listened && after != before) {
             let event = CommitEvent {
