@@ -12,40 +12,16 @@ mod failures;
 mod guards;
 mod layouts;
 mod likes;
+#[path = "../on_the_hub/mod.rs"]
+mod on_the_hub;
 mod replicated_likes;
 mod stats_store;
 
-use std::time::Duration;
-
 use crdt_ds::CrdtDatastore;
-use crdt_ds::block::Format;
 use crdt_ds::stats::{StatsOptions, StatsStore};
-use crdt_ds::sync::{Hub, Peers};
 use datastore_backends::MemoryDatastore;
-use datastore_core::Datastore;
-use rand::Rng;
 
-pub(crate) const FORMATS: [Format; 2] = [Format::DagCbor, Format::DagPb];
-
-pub(crate) async fn replica_on(
-    below: impl Datastore + 'static,
-    hub: &Hub,
-    name: &str,
-    format: Format,
-) -> CrdtDatastore {
-    CrdtDatastore::builder(below)
-        .format(format)
-        .transport(hub.join(name))
-        .rebroadcast_interval(Duration::from_millis(200))
-        .retry(Duration::from_millis(5), Duration::from_millis(50))
-        .open()
-        .await
-        .unwrap()
-}
-
-pub(crate) async fn replica(hub: &Hub, name: &str, format: Format) -> CrdtDatastore {
-    replica_on(MemoryDatastore::new(), hub, name, format).await
-}
+pub(crate) use self::on_the_hub::{FORMATS, replica, seed, synced};
 
 pub(crate) async fn alone() -> CrdtDatastore {
     CrdtDatastore::builder(MemoryDatastore::new())
@@ -58,23 +34,4 @@ pub(crate) async fn stats_of(store: &CrdtDatastore, node: &str) -> StatsStore {
     StatsStore::open(store.clone(), "net", node, StatsOptions::default())
         .await
         .unwrap()
-}
-
-pub(crate) async fn synced(replicas: &[CrdtDatastore]) {
-    for replica in replicas {
-        replica
-            .wait_for_sync(Peers::All, Duration::from_secs(30))
-            .await
-            .unwrap();
-    }
-}
-
-/// The seed of a randomised test, printed, and taken back from the environment.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| rand::rng().random());
-    println!("SEED={seed}");
-    seed
 }

@@ -2,46 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod lww_register;
+#[path = "../on_the_hub/mod.rs"]
+mod on_the_hub;
 mod or_set;
 mod pn_counter;
 mod slots;
 
-use std::time::Duration;
-
-use crdt_ds::CrdtDatastore;
-use crdt_ds::block::Format;
-use crdt_ds::sync::{Hub, Peers};
-use datastore_backends::MemoryDatastore;
-use rand::Rng;
-
-pub(crate) const FORMATS: [Format; 2] = [Format::DagCbor, Format::DagPb];
-
-pub(crate) async fn replica(hub: &Hub, name: &str, format: Format) -> CrdtDatastore {
-    CrdtDatastore::builder(MemoryDatastore::new())
-        .format(format)
-        .transport(hub.join(name))
-        .rebroadcast_interval(Duration::from_millis(200))
-        .retry(Duration::from_millis(5), Duration::from_millis(50))
-        .open()
-        .await
-        .unwrap()
-}
-
-pub(crate) async fn synced(replicas: &[CrdtDatastore]) {
-    for replica in replicas {
-        replica
-            .wait_for_sync(Peers::All, Duration::from_secs(30))
-            .await
-            .unwrap();
-    }
-}
-
-/// The seed of a randomised test, printed, and taken back from the environment.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| rand::rng().random());
-    println!("SEED={seed}");
-    seed
-}
+pub(crate) use self::on_the_hub::{FORMATS, replica, seed, synced};

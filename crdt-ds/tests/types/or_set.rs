@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use crdt_ds::CrdtDatastore;
+use crdt_ds::block::Format;
 use crdt_ds::sync::Hub;
 use crdt_ds::types::OrSet;
 use datastore_core::Key;
@@ -54,19 +56,21 @@ async fn a_set_agrees_with_a_model_while_its_replicas_take_turns() {
     }
 }
 
+/// The same set on replicas `a` and `b`.
+async fn two_devices(hub: &Hub, format: Format) -> [(CrdtDatastore, OrSet); 2] {
+    let (a, b) = (
+        replica(hub, "a", format).await,
+        replica(hub, "b", format).await,
+    );
+    [a, b].map(|replica| (replica.clone(), OrSet::open(replica, Key::new("/s"))))
+}
+
 #[tokio::test]
 async fn equal_adds_on_two_fresh_replicas_are_two_versions_and_a_remove_ends_only_what_it_saw() {
     for format in FORMATS {
         let hub = Hub::new(1);
         hub.partition(&[&["a"], &["b"]]);
-        let (a, b) = (
-            replica(&hub, "a", format).await,
-            replica(&hub, "b", format).await,
-        );
-        let (ours, theirs) = (
-            OrSet::open(a.clone(), Key::new("/s")),
-            OrSet::open(b.clone(), Key::new("/s")),
-        );
+        let [(a, ours), (b, theirs)] = two_devices(&hub, format).await;
         ours.add("x").await.unwrap();
         theirs.add("x").await.unwrap();
         assert!(theirs.remove("x").await.unwrap());
@@ -81,14 +85,7 @@ async fn equal_adds_on_two_fresh_replicas_are_two_versions_and_a_remove_ends_onl
 async fn an_add_that_changed_nothing_does_not_stand_against_a_concurrent_remove() {
     for format in FORMATS {
         let hub = Hub::new(1);
-        let (a, b) = (
-            replica(&hub, "a", format).await,
-            replica(&hub, "b", format).await,
-        );
-        let (ours, theirs) = (
-            OrSet::open(a.clone(), Key::new("/s")),
-            OrSet::open(b.clone(), Key::new("/s")),
-        );
+        let [(a, ours), (b, theirs)] = two_devices(&hub, format).await;
         ours.add("x").await.unwrap();
         synced(&[a.clone(), b.clone()]).await;
         hub.partition(&[&["a"], &["b"]]);

@@ -1,0 +1,42 @@
+//! Replicas on the network in one process, for the tests of what is built on them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use crdt_ds::CrdtDatastore;
+use crdt_ds::block::Format;
+use crdt_ds::sync::{Hub, Peers};
+use datastore_backends::MemoryDatastore;
+use rand::Rng;
+
+pub(crate) const FORMATS: [Format; 2] = [Format::DagCbor, Format::DagPb];
+
+pub(crate) async fn replica(hub: &Hub, name: &str, format: Format) -> CrdtDatastore {
+    CrdtDatastore::builder(MemoryDatastore::new())
+        .format(format)
+        .transport(hub.join(name))
+        .rebroadcast_interval(Duration::from_millis(200))
+        .retry(Duration::from_millis(5), Duration::from_millis(50))
+        .open()
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn synced(replicas: &[CrdtDatastore]) {
+    for replica in replicas {
+        replica
+            .wait_for_sync(Peers::All, Duration::from_secs(30))
+            .await
+            .unwrap();
+    }
+}
+
+/// The seed of a randomised test, printed, and taken back from the environment.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| rand::rng().random());
+    println!("SEED={seed}");
+    seed
+}
