@@ -18,6 +18,7 @@ mod replica;
 
 use std::error::Error;
 use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
@@ -30,8 +31,17 @@ use self::replica::Replica;
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("node: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<()> {
     let json = options.json;
     let replica = Replica::open(options).await?;
     let result = if json {
