@@ -8,10 +8,11 @@ use datastore_core::Key;
 use crate::block::Format;
 use crate::{Error, Result};
 
-/// Called after a commit, in commit order, with each key whose visible value was set.
+/// Called after a commit, in commit order, with each key whose visible value was set, perhaps in the
+/// task of the caller that wrote. The next commit waits for it; one that panics is logged.
 pub type PutHook = Arc<dyn Fn(&Key, &Bytes) + Send + Sync>;
 
-/// Called after a commit, in commit order, with each key that is no longer there.
+/// Called after a commit, in commit order, with each key that is no longer there, as a [`PutHook`].
 pub type DeleteHook = Arc<dyn Fn(&Key) + Send + Sync>;
 
 /// The wall clock: microseconds since 1970. Orders concurrent writes in DAG-CBOR.

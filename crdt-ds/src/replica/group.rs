@@ -286,7 +286,7 @@ impl<'a> Group<'a> {
         let Self {
             stage,
             layout,
-            state,
+            mut state,
             names,
             committed,
             ..

@@ -9,7 +9,7 @@
 //! | `b/{cid}` | a block's bytes, merged or pending |
 //! | `i/{name}/{priority}{cid}` | the merged blocks of a DAG name, in the order of sync |
 //! | `l/{sequence}` | the merge log |
-//! | `n/{name}` | a DAG name: heads, count |
+//! | `n/{name}` | a DAG name: heads, count; out of date for the name that the state carries |
 //! | `h/{name}/{cid}` | a head that does not fit into its name's row |
 //! | `g/{cid}` | a gap, with the names of the merged blocks that link to it |
 //! | `d/{cid}` | a gap that the operator declared |
@@ -19,7 +19,7 @@
 //! | `e/{link}/{cid}` | a pending block waits for a link |
 //! | `y/{cid}` | a pending block that waits for nothing any more |
 //! | `w/{cid}` | a block that is wanted |
-//! | `s` | the state: digest, counts, the log's end |
+//! | `s` | the state: digest, counts, the log's end, and the row of a name that was written last |
 //! | `o` | what the store is: layout version, format, network, store id |
 //! | `c` | it was closed cleanly |
 //!

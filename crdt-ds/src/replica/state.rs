@@ -4,7 +4,7 @@
 //! Memory follows the heads, the gaps and the names (some 150 bytes each); each stands for a stored
 //! block or a link in one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +35,9 @@ pub(crate) struct State {
     pub(crate) clock: u64,
     pub(crate) sums: Sums,
     pub(crate) names: OrdMap<DagName, Arc<NameState>>,
+    /// The name whose row lies in the state's: one of those that the last commit wrote, so that a
+    /// commit under one name writes one row for both. What its own row says is out of date.
+    carried: Option<DagName>,
     /// Each gap with the names of the merged blocks that link to it.
     pub(crate) gaps: OrdMap<Cid, OrdSet<DagName>>,
     /// Gaps that the operator declared.
@@ -178,13 +181,18 @@ impl State {
     }
 
     /// Writes the rows of the state and of `names` to `batch`.
-    pub(crate) fn write(&self, layout: &Layout, names: &BTreeSet<DagName>, batch: &mut Batch) {
-        batch.put(layout.state(), self.encode());
-        for name in names {
-            if let Some(state) = self.names.get(name) {
-                batch.put(layout.name(name), state.encode(name));
+    pub(crate) fn write(&mut self, layout: &Layout, names: &BTreeSet<DagName>, batch: &mut Batch) {
+        let last = names.last().cloned().or_else(|| self.carried.clone());
+        let before = std::mem::replace(&mut self.carried, last);
+        let before = before.iter().filter(|name| !names.contains(name));
+        for name in names.iter().chain(before) {
+            if Some(name) != self.carried.as_ref()
+                && let Some(state) = self.names.get(name)
+            {
+                batch.put(layout.name(name), state.row(name).encode_to_vec());
             }
         }
+        batch.put(layout.state(), self.encode());
     }
 
     fn encode(&self) -> Bytes {
@@ -211,6 +219,10 @@ impl State {
             ready,
             wanted,
             unknown,
+            carried: self.carried.as_ref().and_then(|name| {
+                let state = self.names.get(name)?;
+                Some(state.row(name))
+            }),
         }
         .encode_to_vec()
         .into()
@@ -248,9 +260,21 @@ impl State {
             ..Self::default()
         };
         let mut rows = store.query(Query::new().prefix(layout.name_root())).await?;
+        let mut names = BTreeMap::new();
         while let Some(entry) = rows.try_next().await? {
-            let row = entry.value.unwrap_or_default();
-            let (name, mut name_state, spilled) = NameState::decode(&entry.key, row)?;
+            let row = NameRow::decode(entry.value.unwrap_or_default());
+            let damaged = |_| Error::damaged(format!("the DAG name row {}", entry.key));
+            let row = row.map_err(damaged)?;
+            names.insert(DagName::new(row.name.as_str()), row);
+        }
+        if let Some(row) = row.carried {
+            let name = DagName::new(row.name.as_str());
+            state.carried = Some(name.clone());
+            names.insert(name, row);
+        }
+        for (name, row) in names {
+            let damaged = || Error::damaged(format!("the row of the DAG name {name:?}"));
+            let (mut name_state, spilled) = NameState::from_row(row).ok_or_else(damaged)?;
             if spilled > 0 {
                 name_state.load_spilled(store, layout, &name).await?;
             }
@@ -281,7 +305,7 @@ async fn read_rows(store: &dyn Datastore, parent: Key) -> Result<Vec<(Key, Bytes
 }
 
 impl NameState {
-    fn encode(&self, name: &DagName) -> Bytes {
+    fn row(&self, name: &DagName) -> NameRow {
         NameRow {
             name: name.as_str().to_owned(),
             blocks: self.blocks,
@@ -296,29 +320,24 @@ impl NameState {
                 .collect(),
             spilled: self.spilled.len() as u64,
         }
-        .encode_to_vec()
-        .into()
     }
 
-    /// The name, its state, and how many heads have rows of their own.
-    fn decode(key: &Key, row: Bytes) -> Result<(DagName, Self, u64)> {
-        let damaged = || Error::damaged(format!("the DAG name row {key}"));
-        let row = NameRow::decode(row).map_err(|_| damaged())?;
+    /// The state, and how many heads have rows of their own.
+    fn from_row(row: NameRow) -> Option<(Self, u64)> {
         let mut state = Self {
             blocks: row.blocks,
             ..Self::default()
         };
         for head in row.heads {
-            let cid = Cid::try_from(head.cid.as_slice()).map_err(|_| damaged())?;
             state.inline.push(Head {
-                cid,
+                cid: Cid::try_from(head.cid.as_slice()).ok()?,
                 priority: head.priority,
             });
         }
         if !row.own.is_empty() {
-            state.own = Some(Cid::try_from(row.own.as_slice()).map_err(|_| damaged())?);
+            state.own = Some(Cid::try_from(row.own.as_slice()).ok()?);
         }
-        Ok((DagName::new(row.name), state, row.spilled))
+        Some((state, row.spilled))
     }
 
     async fn load_spilled(
@@ -404,6 +423,8 @@ struct StateRow {
     wanted: u64,
     #[prost(uint64, tag = "12")]
     unknown: u64,
+    #[prost(message, optional, tag = "13")]
+    carried: Option<NameRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]

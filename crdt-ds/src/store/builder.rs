@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::committer::Committer;
+use super::committer::{Committer, Worker};
 use super::{CrdtDatastore, Inner, OpenNamespace, Shared, Tasks};
 use crate::Result;
 use crate::block::{Format, WriterId};
@@ -214,13 +214,15 @@ impl Builder {
         ));
         let (queue, requests) = mpsc::channel(shared.options.queue_capacity);
         let (shutdown, stopped) = watch::channel(false);
-        let committer = Committer {
-            replica,
+        let committer = Committer::new(replica, changes, shared.clone());
+        let committer = Arc::new(tokio::sync::Mutex::new(committer));
+        let lent = Arc::downgrade(&committer);
+        let worker = Worker {
             queue: requests,
-            changes,
+            committer,
             shared: shared.clone(),
         };
-        let committer = tokio::spawn(async move { (committer.run().await, open) });
+        let worker = tokio::spawn(async move { (worker.run().await, open) });
         let engine = transport.map(|transport| {
             let blocks: Arc<dyn ServeBlocks> = shared.clone();
             transport
@@ -229,11 +231,13 @@ impl Builder {
             let engine = Engine::new(shared.clone(), transport, queue.clone(), stopped, random);
             tokio::spawn(engine.run())
         });
-        let tasks = Tasks { committer, engine };
+        let tasks = Tasks { worker, engine };
         Ok(CrdtDatastore {
             inner: Arc::new(Inner {
                 shared,
                 queue: std::sync::Mutex::new(Some(queue)),
+                committer: lent,
+                runtime: tokio::runtime::Handle::current(),
                 shutdown,
                 tasks: tokio::sync::Mutex::new(Some(tasks)),
             }),

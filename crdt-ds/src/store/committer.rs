@@ -1,10 +1,22 @@
-//! The one task that changes a replica: what is queued goes out together, as one commit.
+//! The one place where a replica changes: what is queued goes out together, as one commit.
+//!
+//! A task of the replica's own takes the queue. It shares the [`Committer`] with callers: one that is
+//! alone commits by itself, which saves it the way to the task and back.
+//!
+//! RULE: a caller is alone if nothing waits and the last [`PROBE`] groups had one request each. One commit
+//! in so many goes through the queue all the same, so that writes which are polled together are found
+//! to be so and share a block again, and so that a caller that never waits lets other tasks run.
+//! INVARIANT 2: a commit that is begun is ended, whatever becomes of the caller: what its first poll
+//! leaves goes on in a task.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use datastore_core::Key;
+use futures::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, mpsc, oneshot};
 
 use super::changes::CommitEvent;
 use super::shared::{Counters, Shared};
@@ -15,6 +27,9 @@ use crate::{Error, Result};
 /// How many bytes of blocks that arrived one commit takes, about.
 const MAX_ARRIVED_BYTES: usize = 8 * 1024 * 1024;
 
+/// See the rule above.
+const PROBE: u32 = 16;
+
 /// Work for the committer, and where to say what came of it.
 pub(crate) struct Request {
     pub(crate) work: Vec<Work>,
@@ -24,6 +39,15 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// No work, but a look at whether there is some.
+    fn look() -> Self {
+        Self {
+            work: Vec::new(),
+            bytes: 0,
+            reply: oneshot::channel().0,
+        }
+    }
+
     fn is_write(&self) -> bool {
         self.work.iter().any(|work| matches!(work, Work::Write(_)))
     }
@@ -35,40 +59,52 @@ enum Next {
     Closed,
 }
 
-/// The replica, its queue, and whom to tell.
-pub(crate) struct Committer {
-    pub(crate) replica: Replica,
+/// The queue's end where requests are taken, and who does them.
+pub(crate) struct Worker {
     pub(crate) queue: mpsc::Receiver<Request>,
-    pub(crate) changes: broadcast::Sender<Arc<CommitEvent>>,
+    pub(crate) committer: Arc<Mutex<Committer>>,
     pub(crate) shared: Arc<Shared>,
 }
 
-impl Committer {
-    /// Runs until every handle is dropped, then gives the replica back. INVARIANT 2: it owns the
-    /// commits, so that a caller that is dropped cuts none.
-    pub(crate) async fn run(mut self) -> Replica {
+/// What became of the last commit, as far as the next step depends on it.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    failed: bool,
+    /// Pending blocks are left that are ready to merge.
+    ready: bool,
+}
+
+impl Worker {
+    /// Runs until every handle is dropped, then gives the committer back.
+    pub(crate) async fn run(mut self) -> OwnedMutexGuard<Committer> {
         let mut held = None;
-        let mut failed = false;
+        let mut last = Last::default();
         loop {
-            let requests = match held.take() {
-                Some(first) => self.group(first, &mut held).await,
-                None => match self.next(failed).await {
-                    Next::Request(first) => self.group(first, &mut held).await,
-                    Next::Ready => Vec::new(),
-                    Next::Closed => return self.replica,
+            let first = match held.take() {
+                Some(first) => Some(first),
+                None => match self.next(last).await {
+                    Next::Request(first) => Some(first),
+                    Next::Ready => None,
+                    Next::Closed => return self.committer.lock_owned().await,
                 },
             };
-            failed = !self.commit(requests).await;
+            let committer = self.committer.clone();
+            let mut committer = committer.lock().await;
+            let requests = match first {
+                Some(first) => self.group(first, &mut held).await,
+                None => Vec::new(),
+            };
+            last = committer.commit(requests).await;
         }
     }
 
     /// What to do next. Blocks that are ready to merge go on without being asked, after a pause if
     /// the last commit failed.
-    async fn next(&mut self, failed: bool) -> Next {
-        if self.replica.state().sums.ready == 0 {
+    async fn next(&mut self, last: Last) -> Next {
+        if !last.ready {
             return self.queue.recv().await.map_or(Next::Closed, Next::Request);
         }
-        if failed {
+        if last.failed {
             let pause = self.shared.options.retry_min;
             return match tokio::time::timeout(pause, self.queue.recv()).await {
                 Ok(Some(request)) => Next::Request(request),
@@ -124,9 +160,69 @@ impl Committer {
             requests.push(request);
         }
     }
+}
 
-    /// Commits the requests as one; tells whether that worked.
-    async fn commit(&mut self, requests: Vec<Request>) -> bool {
+/// The replica, and whom to tell of its commits.
+pub(crate) struct Committer {
+    replica: Replica,
+    changes: broadcast::Sender<Arc<CommitEvent>>,
+    shared: Arc<Shared>,
+    /// How many groups in a row had one request.
+    singles: u32,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        replica: Replica,
+        changes: broadcast::Sender<Arc<CommitEvent>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            replica,
+            changes,
+            shared,
+            singles: 0,
+        }
+    }
+
+    /// Whether a caller that finds nothing queued may commit by itself.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.singles >= PROBE
+            && !self.singles.is_multiple_of(PROBE)
+            && self.replica.state().sums.ready == 0
+            && self.shared.options.batch_delay.is_zero()
+    }
+
+    /// Commits a caller's request in the caller's poll, as far as that goes.
+    pub(crate) fn commit_here(
+        mut committer: OwnedMutexGuard<Self>,
+        request: Request,
+        queue: mpsc::Sender<Request>,
+        runtime: &Handle,
+    ) {
+        let mut commit = Box::pin(async move {
+            if committer.commit(vec![request]).await.ready {
+                // If there is no room, the task is about to look anyway.
+                let _ = queue.try_send(Request::look());
+            }
+        });
+        let _entered = runtime.enter();
+        if commit.as_mut().now_or_never().is_none() {
+            runtime.spawn(commit);
+        }
+    }
+
+    /// Closes the replica, once no more work comes.
+    pub(crate) async fn close(&mut self) -> Result<()> {
+        self.replica.close().await
+    }
+
+    /// Commits the requests as one; if they fail together, each by itself.
+    async fn commit(&mut self, requests: Vec<Request>) -> Last {
+        self.singles = match requests.len() {
+            1 => self.singles.wrapping_add(1),
+            _ => 0,
+        };
         let (work, replies): (Vec<Vec<Work>>, Vec<_>) = requests
             .into_iter()
             .map(|request| (request.work, request.reply))
@@ -138,27 +234,30 @@ impl Committer {
             Vec::new()
         };
         let counts: Vec<usize> = work.iter().map(Vec::len).collect();
-        match self.commit_work(work.into_iter().flatten().collect()).await {
+        let outcomes = self.commit_work(work.into_iter().flatten().collect()).await;
+        let failed = outcomes.is_err();
+        match outcomes {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
                 for (reply, count) in replies.into_iter().zip(counts) {
                     // Who asked may be gone.
                     let _ = reply.send(Ok(outcomes.by_ref().take(count).collect()));
                 }
-                true
             }
             Err(_) if !kept.is_empty() => {
                 for (work, reply) in kept.into_iter().zip(replies) {
                     let _ = reply.send(self.commit_work(work).await);
                 }
-                false
             }
             Err(error) => {
                 for reply in replies {
                     let _ = reply.send(Err(error.clone()));
                 }
-                false
             }
+        }
+        Last {
+            failed,
+            ready: self.replica.state().sums.ready > 0,
         }
     }
 
@@ -258,16 +357,17 @@ impl Committer {
         outcomes
     }
 
+    /// A hook that panics harms neither the commit, which is made, nor who waits for it.
     fn call_hooks(&self, changes: &[crate::replica::Change]) {
+        let options = &self.shared.options;
         for change in changes {
-            match (
-                &change.new,
-                &self.shared.options.put_hook,
-                &self.shared.options.delete_hook,
-            ) {
+            let call = || match (&change.new, &options.put_hook, &options.delete_hook) {
                 (Some(value), Some(put), _) => put(&change.key, value),
                 (None, _, Some(delete)) => delete(&change.key),
                 _ => {}
+            };
+            if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                tracing::error!(key = %change.key, "a hook panicked");
             }
         }
     }

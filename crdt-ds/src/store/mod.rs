@@ -11,34 +11,36 @@ mod wait;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
 use datastore_core::{Batch, Key};
 use futures::Stream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use self::builder::Builder;
 pub use self::changes::{Cursor, Event, From, KeyChanged, Origin};
+use self::committer::Committer;
 pub(crate) use self::committer::Request;
 pub use self::history::{HistoryBlock, Imported, Version};
 pub(crate) use self::shared::{Counters, Shared};
 pub use self::view::DagView;
 
 use crate::block::{DagName, Format, WriterId};
-use crate::replica::{Outcome, Receipt, Replica, Work, Write};
+use crate::replica::{Outcome, Receipt, Work, Write};
 use crate::sync::{PeerDigests, Peers, SyncStatus};
 use crate::{Error, Result};
 
 /// A replica: a [`Datastore`](datastore_core::Datastore) whose every put and delete becomes a block
 /// of a Merkle-DAG that reaches every other replica. Cheap to clone; clones are one replica.
 ///
-/// Reads go to the datastore underneath. Writes go through one task, where those that are queued
-/// share a block. Dropping the future of a write does not cut it: it takes effect wholly or not at
-/// all, perhaps a moment later.
+/// Reads go to the datastore underneath. Writes go through one queue, where those that wait share a
+/// block; a caller that is alone commits by itself. Dropping the future of a write does not cut it: it
+/// takes effect wholly or not at all, perhaps a moment later.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,13 +69,17 @@ struct Inner {
     shared: Arc<Shared>,
     /// `None` once the replica is closed.
     queue: Mutex<Option<mpsc::Sender<Request>>>,
+    /// Owned by the task that takes the queue, and lent to callers that are alone.
+    committer: Weak<tokio::sync::Mutex<Committer>>,
+    /// Where that task runs.
+    runtime: Handle,
     /// Dropping it stops the sync task.
     shutdown: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<Option<Tasks>>,
 }
 
 struct Tasks {
-    committer: JoinHandle<(Replica, OpenNamespace)>,
+    worker: JoinHandle<(OwnedMutexGuard<Committer>, OpenNamespace)>,
     engine: Option<JoinHandle<()>>,
 }
 
@@ -270,7 +276,7 @@ impl CrdtDatastore {
         self.queue().take();
         self.inner.shutdown.send_replace(true);
         let mut tasks = self.inner.tasks.lock().await;
-        let Some(Tasks { committer, engine }) = tasks.take() else {
+        let Some(Tasks { worker, engine }) = tasks.take() else {
             return Ok(());
         };
         if let Some(engine) = engine {
@@ -278,9 +284,9 @@ impl CrdtDatastore {
             let _ = engine.await;
         }
         self.shared().leave();
-        match committer.await {
+        match worker.await {
             // The namespace is free again once the clean mark is set.
-            Ok((mut replica, _open)) => replica.close().await,
+            Ok((mut committer, _open)) => committer.close().await,
             Err(_) => Err(Error::OutcomeUnknown),
         }
     }
@@ -304,16 +310,27 @@ impl CrdtDatastore {
         }
     }
 
-    /// Queues work and waits for what comes of it.
+    /// Has work committed and waits for what comes of it.
     async fn request(&self, work: Vec<Work>, bytes: usize) -> Result<Vec<Outcome>> {
         let queue = self.queue().clone().ok_or(Error::Closed)?;
         let (reply, outcomes) = oneshot::channel();
-        queue
-            .send(Request { work, bytes, reply })
-            .await
-            .map_err(|_| Error::Closed)?;
-        drop(queue);
+        let request = Request { work, bytes, reply };
+        match self.lent_committer(&queue) {
+            Some(committer) => {
+                Committer::commit_here(committer, request, queue, &self.inner.runtime);
+            }
+            None => queue.send(request).await.map_err(|_| Error::Closed)?,
+        }
         outcomes.await.map_err(|_| Error::OutcomeUnknown)?
+    }
+
+    /// The committer, if the caller is alone.
+    fn lent_committer(&self, queue: &mpsc::Sender<Request>) -> Option<OwnedMutexGuard<Committer>> {
+        if queue.capacity() < queue.max_capacity() {
+            return None;
+        }
+        let committer = self.inner.committer.upgrade()?.try_lock_owned().ok()?;
+        committer.is_lent().then_some(committer)
     }
 
     pub(crate) async fn write_under(&self, name: &DagName, batch: Batch) -> Result<Receipt> {

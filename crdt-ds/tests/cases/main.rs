@@ -14,6 +14,7 @@ mod fixtures;
 mod foreign_blocks;
 mod hostile_blocks;
 mod local_writes;
+mod lone_caller;
 mod merge;
 mod named_dags;
 mod pending;

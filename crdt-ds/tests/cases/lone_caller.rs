@@ -1,0 +1,147 @@
+//! A caller that is alone commits by itself; what it may not change by that.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crdt_ds::datastore::{Datastore, DelayDatastore, Operation};
+use crdt_ds::{CrdtDatastore, Error};
+use datastore_backends::MemoryDatastore;
+use futures::FutureExt;
+use futures::future::{join_all, ready};
+
+use super::fixtures::{FORMATS, alone, entries, key, over, put, replica};
+
+async fn put_times(store: &CrdtDatastore, times: usize) {
+    for n in 0..times {
+        put(store, "/alone", &n.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lone_callers_puts_end_in_the_poll_that_begins_them() {
+    for format in FORMATS {
+        let store = alone(format).await;
+        let (key, mut at_once) = (key("/k"), 0);
+        for n in 0..100 {
+            let mut write = Box::pin(store.put(&key, Bytes::from(vec![n])));
+            if write.as_mut().now_or_never().is_some() {
+                at_once += 1;
+            } else {
+                write.await.unwrap();
+            }
+        }
+        assert!(at_once > 70, "{format}: {at_once} of 100");
+        assert_eq!(store.info().blocks, 100, "{format}");
+    }
+}
+
+/// Writes that are polled together share a block, also after a time when there was only one.
+#[tokio::test]
+async fn a_caller_that_is_no_longer_alone_shares_blocks_again() {
+    for format in FORMATS {
+        let store = alone(format).await;
+        put_times(&store, 100).await;
+        for round in 0..40 {
+            let writes = (0..10).map(|n| {
+                let store = store.clone();
+                async move { put(&store, &format!("/{round}/{n}"), "v").await }
+            });
+            join_all(writes).await;
+        }
+        assert_eq!(entries(&store).await.len(), 401, "{format}");
+        let blocks = store.info().blocks - 100;
+        assert!(
+            blocks <= 40 + 2 * 16,
+            "{format}: {blocks} blocks of 40 rounds"
+        );
+    }
+}
+
+/// Invariant 2.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_a_lone_caller_began_ends_without_it() {
+    for format in FORMATS {
+        let slow = Arc::new(AtomicBool::new(false));
+        let delayed = slow.clone();
+        let below = DelayDatastore::new(MemoryDatastore::new(), move |operation| {
+            let commits = matches!(operation, Operation::Commit(_));
+            let delay = u64::from(commits && delayed.load(Ordering::Relaxed));
+            Box::pin(tokio::time::sleep(Duration::from_secs(delay)))
+        });
+        let store = over(format, below).open().await.unwrap();
+        put_times(&store, 20).await;
+        slow.store(true, Ordering::Relaxed);
+        for n in 0..5 {
+            let path = format!("/dropped/{n}");
+            let dropped = put(&store, &path, "v").now_or_never();
+            assert!(dropped.is_none(), "{format}: it was not slow");
+            // The next write waits for it.
+            put(&store, "/next", &path).await;
+            assert!(store.has(&key(&path)).await.unwrap(), "{format}: {path}");
+        }
+        assert_eq!(store.info().failed_commits, 0, "{format}");
+        store.close().await.unwrap();
+    }
+}
+
+/// It could be the caller's own task.
+#[tokio::test]
+async fn a_hook_that_panics_stops_nobody() {
+    for format in FORMATS {
+        let store = replica(format)
+            .put_hook(|key, _| assert_ne!(key.as_str(), "/bad"))
+            .open()
+            .await
+            .unwrap();
+        for _ in 0..50 {
+            let write = AssertUnwindSafe(put(&store, "/bad", "v")).catch_unwind();
+            assert!(write.await.is_ok(), "{format}: a caller panicked");
+        }
+        put(&store, "/good", "v").await;
+        assert_eq!(entries(&store).await.len(), 2, "{format}");
+        store.close().await.unwrap();
+    }
+}
+
+/// Invariant 2: nobody knows what became of the commit.
+#[tokio::test]
+async fn after_a_commit_that_panicked_no_more_is_written() {
+    for format in FORMATS {
+        let bad = Arc::new(AtomicBool::new(false));
+        let panics = bad.clone();
+        let below = DelayDatastore::new(MemoryDatastore::new(), move |operation| {
+            let commits = matches!(operation, Operation::Commit(_));
+            assert!(
+                !(commits && panics.load(Ordering::Relaxed)),
+                "a bad backend"
+            );
+            Box::pin(ready(()))
+        });
+        let store = over(format, below).open().await.unwrap();
+        put_times(&store, 20).await;
+        bad.store(true, Ordering::Relaxed);
+        let write = AssertUnwindSafe(put(&store, "/k", "v")).catch_unwind();
+        assert!(write.await.is_err(), "{format}");
+        bad.store(false, Ordering::Relaxed);
+        let refused = store.put(&key("/k"), Bytes::from("v")).await;
+        assert!(matches!(refused, Err(Error::OutcomeUnknown)), "{format}");
+    }
+}
+
+/// Nor does a replica depend on the runtime of its callers.
+#[test]
+fn a_lone_caller_may_be_polled_outside_of_the_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let below = DelayDatastore::new(MemoryDatastore::new(), |_| {
+        Box::pin(tokio::time::sleep(Duration::from_micros(1)))
+    });
+    let store = runtime
+        .block_on(CrdtDatastore::builder(below).open())
+        .unwrap();
+    futures::executor::block_on(put_times(&store, 50));
+    assert_eq!(store.info().blocks, 50);
+    runtime.block_on(store.close()).unwrap();
+}
