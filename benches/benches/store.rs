@@ -7,17 +7,18 @@
     reason = "a bench"
 )]
 
-use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crdt_ds::block::Block;
 use crdt_ds::{CrdtDatastore, Cursor};
-use crdt_ds_benches::{Backend, Pair, Side, five_records};
+use crdt_ds_benches::{Backend, Folder, Pair, five_records};
 use criterion::{Criterion, criterion_group, criterion_main};
 use datastore_core::{Batch, Datastore, DatastoreExt, Key, Query};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::runtime::Runtime;
 
 /// Values as small as most are.
@@ -54,33 +55,29 @@ fn value(length: usize) -> Bytes {
     bytes.take(length).collect::<Vec<u8>>().into()
 }
 
-/// Measures one side of a pair. `prepare` is not timed; `work` runs on a task of the runtime.
-fn side<P, W>(
-    criterion: &mut Criterion,
-    runtime: &Runtime,
-    pair: &Pair,
-    name: &str,
-    which: Side,
-    work: impl Fn(u64) -> W,
-) where
-    W: Future<Output = P> + Send + 'static,
-    P: Into<Duration> + Send + 'static,
-{
-    let id = format!("{name}/{}", if which == Side::Raw { "raw" } else { "ours" });
-    criterion.bench_function(&id, |bencher| {
-        bencher.iter_custom(|iterations| {
-            let task = runtime.spawn(work(iterations));
-            let took = runtime
-                .block_on(task)
-                .expect("the work does not panic")
-                .into();
-            pair.note(which, iterations, took);
-            took
+/// Does the work so many times, on a task of the runtime; how long that took.
+type Work = dyn Fn(u64) -> BoxFuture<'static, Duration>;
+
+/// Measures the backend alone and the replica, in turns, so that what slows the machine slows both.
+fn pair(criterion: &mut Criterion, runtime: &Runtime, name: &str, raw: &Work, ours: &Work) {
+    let pair = Pair::new();
+    let time = |work: &Work, iterations| {
+        let task = runtime.spawn(work(iterations));
+        runtime.block_on(task).expect("the work does not panic")
+    };
+    for side in ["raw", "ours"] {
+        criterion.bench_function(&format!("{name}/{side}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (raw, ours) = (time(raw, iterations), time(ours, iterations));
+                pair.note(iterations, raw, ours);
+                if side == "raw" { raw } else { ours }
+            });
         });
-    });
+    }
+    pair.report(name);
 }
 
-async fn replica(store: std::sync::Arc<dyn Datastore>) -> CrdtDatastore {
+async fn replica(store: Arc<dyn Datastore>) -> CrdtDatastore {
     CrdtDatastore::builder(store).open().await.unwrap()
 }
 
@@ -89,58 +86,45 @@ fn put(criterion: &mut Criterion) {
     for backend in Backend::ALL {
         for (size, length) in [("", SMALL), ("-64KiB", LARGE)] {
             let name = format!("put{size}/{}", backend.name());
-            let pair = Pair::new();
-            let folder = runtime.block_on(backend.open());
-            let store = folder.store.clone();
-            side(criterion, &runtime, &pair, &name, Side::Raw, |iterations| {
+            let (raw, below) =
+                runtime.block_on(async { (backend.open().await, backend.open().await) });
+            let ours = runtime.block_on(replica(below.store.clone()));
+            let store = raw.store.clone();
+            let raw = move |iterations| {
                 let store = store.clone();
                 async move {
                     let value = value(length);
                     let begun = Instant::now();
                     for _ in 0..iterations {
                         let number = next();
-                        store
-                            .commit(five_records(number, &key(number), &value))
-                            .await
-                            .unwrap();
+                        let batch = five_records(number, &key(number), &value);
+                        store.commit(batch).await.unwrap();
                     }
                     begun.elapsed()
                 }
-            });
-            let folder = runtime.block_on(backend.open());
-            let ours = runtime.block_on(replica(folder.store.clone()));
-            side(
-                criterion,
-                &runtime,
-                &pair,
-                &name,
-                Side::Ours,
-                |iterations| {
-                    let ours = ours.clone();
-                    async move {
-                        let value = value(length);
-                        let begun = Instant::now();
-                        for _ in 0..iterations {
-                            ours.put(&key(next()), value.clone()).await.unwrap();
-                        }
-                        begun.elapsed()
+                .boxed()
+            };
+            let store = ours.clone();
+            let put = move |iterations| {
+                let store = store.clone();
+                async move {
+                    let value = value(length);
+                    let begun = Instant::now();
+                    for _ in 0..iterations {
+                        store.put(&key(next()), value.clone()).await.unwrap();
                     }
-                },
-            );
-            pair.report(&name);
+                    begun.elapsed()
+                }
+                .boxed()
+            };
+            pair(criterion, &runtime, &name, &raw, &put);
             runtime.block_on(ours.close()).unwrap();
         }
     }
 }
 
 /// A raw store and a replica with the same keys.
-async fn filled(
-    backend: Backend,
-) -> (
-    crdt_ds_benches::Folder,
-    crdt_ds_benches::Folder,
-    CrdtDatastore,
-) {
+async fn filled(backend: Backend) -> (Folder, Folder, CrdtDatastore) {
     let (raw, below) = (backend.open().await, backend.open().await);
     let ours = replica(below.store.clone()).await;
     for first in (0..KEYS).step_by(1000) {
@@ -158,15 +142,8 @@ fn read(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     for backend in Backend::ALL {
         let (raw, _below, ours) = runtime.block_on(filled(backend));
-        let stores: [(Side, std::sync::Arc<dyn Datastore>); 2] = [
-            (Side::Raw, raw.store.clone()),
-            (Side::Ours, std::sync::Arc::new(ours.clone())),
-        ];
-
-        let name = format!("get/{}", backend.name());
-        let pair = Pair::new();
-        for (which, store) in &stores {
-            side(criterion, &runtime, &pair, &name, *which, |iterations| {
+        let get = |store: Arc<dyn Datastore>| {
+            move |iterations| {
                 let store = store.clone();
                 async move {
                     let begun = Instant::now();
@@ -176,14 +153,15 @@ fn read(criterion: &mut Criterion) {
                     }
                     begun.elapsed()
                 }
-            });
-        }
-        pair.report(&name);
+                .boxed()
+            }
+        };
+        let name = format!("get/{}", backend.name());
+        let (one, other) = (get(raw.store.clone()), get(Arc::new(ours.clone())));
+        pair(criterion, &runtime, &name, &one, &other);
 
-        let name = format!("scan/{}", backend.name());
-        let pair = Pair::new();
-        for (which, store) in &stores {
-            side(criterion, &runtime, &pair, &name, *which, |iterations| {
+        let scan = |store: Arc<dyn Datastore>| {
+            move |iterations| {
                 let store = store.clone();
                 async move {
                     let begun = Instant::now();
@@ -198,9 +176,12 @@ fn read(criterion: &mut Criterion) {
                     }
                     begun.elapsed()
                 }
-            });
-        }
-        pair.report(&name);
+                .boxed()
+            }
+        };
+        let name = format!("scan/{}", backend.name());
+        let (one, other) = (scan(raw.store.clone()), scan(Arc::new(ours.clone())));
+        pair(criterion, &runtime, &name, &one, &other);
         runtime.block_on(ours.close()).unwrap();
     }
 }
@@ -209,18 +190,13 @@ fn delete(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     for backend in Backend::ALL {
         let name = format!("delete/{}", backend.name());
-        let pair = Pair::new();
-        let folder = runtime.block_on(backend.open());
-        let store = folder.store.clone();
-        side(criterion, &runtime, &pair, &name, Side::Raw, |iterations| {
+        let (raw, below) = runtime.block_on(async { (backend.open().await, backend.open().await) });
+        let ours = runtime.block_on(replica(below.store.clone()));
+        let store = raw.store.clone();
+        let raw = move |iterations| {
             let store = store.clone();
             async move {
-                let mut keys = Vec::new();
-                for _ in 0..iterations {
-                    let key = key(next());
-                    store.put(&key, value(SMALL)).await.unwrap();
-                    keys.push(key);
-                }
+                let keys = put_keys(&*store, iterations).await;
                 let begun = Instant::now();
                 for key in &keys {
                     // A delete is a block too: what it writes, but for the version's row.
@@ -233,35 +209,34 @@ fn delete(criterion: &mut Criterion) {
                 }
                 begun.elapsed()
             }
-        });
-        let folder = runtime.block_on(backend.open());
-        let ours = runtime.block_on(replica(folder.store.clone()));
-        side(
-            criterion,
-            &runtime,
-            &pair,
-            &name,
-            Side::Ours,
-            |iterations| {
-                let ours = ours.clone();
-                async move {
-                    let mut keys = Vec::new();
-                    for _ in 0..iterations {
-                        let key = key(next());
-                        ours.put(&key, value(SMALL)).await.unwrap();
-                        keys.push(key);
-                    }
-                    let begun = Instant::now();
-                    for key in &keys {
-                        ours.delete(key).await.unwrap();
-                    }
-                    begun.elapsed()
+            .boxed()
+        };
+        let store = ours.clone();
+        let delete = move |iterations| {
+            let store = store.clone();
+            async move {
+                let keys = put_keys(&store, iterations).await;
+                let begun = Instant::now();
+                for key in &keys {
+                    store.delete(key).await.unwrap();
                 }
-            },
-        );
-        pair.report(&name);
+                begun.elapsed()
+            }
+            .boxed()
+        };
+        pair(criterion, &runtime, &name, &raw, &delete);
         runtime.block_on(ours.close()).unwrap();
     }
+}
+
+async fn put_keys(store: &dyn Datastore, count: u64) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let key = key(next());
+        store.put(&key, value(SMALL)).await.unwrap();
+        keys.push(key);
+    }
+    keys
 }
 
 /// Blocks of a writer, one put each, as another replica merges them: in groups of 64.
@@ -269,13 +244,9 @@ fn merge(criterion: &mut Criterion) {
     const GROUP: u64 = 64;
     let runtime = Runtime::new().unwrap();
     for backend in Backend::ALL {
-        let name = format!("merge/{}", backend.name());
-        let pair = Pair::new();
-        let folder = runtime.block_on(backend.open());
-        let store = folder.store.clone();
-        side(criterion, &runtime, &pair, &name, Side::Raw, |iterations| {
-            let store = store.clone();
+        let raw = move |iterations: u64| {
             async move {
+                let folder = backend.open().await;
                 let value = value(SMALL);
                 let begun = Instant::now();
                 for first in (0..iterations).step_by(GROUP as usize) {
@@ -286,18 +257,14 @@ fn merge(criterion: &mut Criterion) {
                             five_records(number, &key(number), &value)
                         })
                         .collect();
-                    store.commit(batch).await.unwrap();
+                    folder.store.commit(batch).await.unwrap();
                 }
                 begun.elapsed()
             }
-        });
-        side(
-            criterion,
-            &runtime,
-            &pair,
-            &name,
-            Side::Ours,
-            |iterations| async move {
+            .boxed()
+        };
+        let merge = move |iterations| {
+            async move {
                 let blocks = history(iterations).await;
                 let folder = backend.open().await;
                 let ours = replica(folder.store.clone()).await;
@@ -309,9 +276,11 @@ fn merge(criterion: &mut Criterion) {
                 assert_eq!(ours.info().blocks, iterations, "every block merged");
                 ours.close().await.unwrap();
                 took
-            },
-        );
-        pair.report(&name);
+            }
+            .boxed()
+        };
+        let name = format!("merge/{}", backend.name());
+        pair(criterion, &runtime, &name, &raw, &merge);
     }
 }
 
@@ -333,7 +302,7 @@ fn quick() -> Criterion {
     Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(3))
+        .measurement_time(Duration::from_secs(2))
 }
 
 criterion_group! {

@@ -10,6 +10,6 @@ mod pair;
 mod raw;
 mod stores;
 
-pub use self::pair::{Pair, Side};
+pub use self::pair::Pair;
 pub use self::raw::{RAW_RECORDS, five_records};
 pub use self::stores::{Backend, Folder};

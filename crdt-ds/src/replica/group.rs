@@ -133,7 +133,7 @@ pub(crate) struct Group<'a> {
 }
 
 struct Touched {
-    before: Option<Visible>,
+    before: Option<Box<Visible>>,
     from: Option<Option<Peer>>,
 }
 
@@ -244,7 +244,7 @@ impl<'a> Group<'a> {
     ) {
         if !self.touched.contains_key(key) {
             let touched = Touched {
-                before: before.cloned(),
+                before: before.cloned().map(Box::new),
                 from: from.clone(),
             };
             self.touched.insert(key.clone(), touched);
@@ -273,8 +273,8 @@ impl<'a> Group<'a> {
                 self.state.sums.keys += 1;
             }
             if listened {
-                let old = self.value_of(&key, touched.before).await?;
-                let new = self.value_of(&key, after).await?;
+                let old = self.value_of(&key, touched.before.as_deref()).await?;
+                let new = self.value_of(&key, after.as_ref()).await?;
                 self.committed.changes.push(Change {
                     key,
                     old,
@@ -298,13 +298,13 @@ impl<'a> Group<'a> {
         Ok((batch, state, committed))
     }
 
-    async fn value_of(&self, key: &Key, version: Option<Visible>) -> Result<Option<Bytes>> {
+    async fn value_of(&self, key: &Key, version: Option<&Visible>) -> Result<Option<Bytes>> {
         let Some(version) = version else {
             return Ok(None);
         };
         let block = self.layout.block(&version.id.cid(version.format));
         Ok(Some(
-            read_value(key, &version, || self.stage.peek(&block)).await?,
+            read_value(key, version, || self.stage.peek(&block)).await?,
         ))
     }
 }

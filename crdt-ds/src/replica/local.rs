@@ -64,21 +64,22 @@ impl Group<'_> {
         for (turn, (key, plan)) in plan(writes).into_iter().enumerate() {
             self.draft(turn, key, plan, &mut drafts).await?;
         }
-        let mut last = BTreeMap::new();
         for (name, draft) in drafts {
             if let Some(block) = self.write_draft(&name, draft).await? {
-                last.insert(name.clone(), *block.cid());
                 self.committed.local_heads.push((name, block));
             }
         }
-        // A write that was overtaken under another name is carried by the group's block.
-        let any = last.values().next().copied();
-        Ok(names
-            .iter()
-            .map(|name| Receipt {
-                cid: last.get(name).copied().or(any),
-            })
-            .collect())
+        // In the order of names.
+        let heads = &self.committed.local_heads;
+        let receipt = |name| {
+            let own = heads.binary_search_by(|(head, _)| head.cmp(name)).ok();
+            // A write that was overtaken under another name is carried by the group's block.
+            let block = heads.get(own.unwrap_or(0));
+            Receipt {
+                cid: block.map(|(_, block)| *block.cid()),
+            }
+        };
+        Ok(names.iter().map(receipt).collect())
     }
 
     async fn draft(
