@@ -95,46 +95,72 @@ async fn add_beside_put(size: Size) {
             });
             adds.push(add.await);
         }
-        let (add, put) = (rate(each, median(adds)), rate(each, median(puts)));
+        let pairs = puts.iter().zip(&adds);
+        let ratios: Vec<f64> = pairs.map(|(put, add)| put.div_duration_f64(*add)).collect();
+        let seconds = |samples: Vec<Duration>| samples.iter().map(Duration::as_secs_f64).collect();
         println!(
-            "add/{}: {add:.0}/s, overwriting put {put:.0}/s, add/put {:.2}",
+            "add/{}: {:.0}/s, overwriting put {:.0}/s, add/put {:.2}",
             backend.name(),
-            add / put
+            each as f64 / median(seconds(adds)),
+            each as f64 / median(seconds(puts)),
+            median(ratios)
         );
     }
 }
 
 async fn many_tasks(size: Size) {
-    let fsync = raw_fsync();
-    println!("raw fsync: {:.3} ms", fsync.as_secs_f64() * 1e3);
-    let mut rates = Vec::new();
-    for (durable, tasks) in [(true, 1), (true, 64), (false, 64)] {
-        let folder = Backend::Fjall.open().await;
-        let (_store, stats) = open(folder.store.clone(), durable).await;
-        let each = size.durable / if tasks == 1 { 8 } else { 1 };
-        let took = time(async {
-            let work = (0..tasks).map(|_| {
-                let stats = stats.clone();
-                tokio::spawn(async move {
-                    for _ in 0..each {
-                        stats.add("t", &Stat::LIKES, 1).await.unwrap();
-                    }
-                })
+    const TASKS: u64 = 64;
+    let (file, journal) = (raw_fsync(), raw_commit_and_sync().await);
+    println!(
+        "raw fsync of a file: {:.3} ms; a commit and a sync of fjall alone: {:.3} ms",
+        file.as_secs_f64() * 1e3,
+        journal.as_secs_f64() * 1e3
+    );
+    let mut adds_a_block = 0.0;
+    let (mut one, mut many, mut buffered) = (Vec::new(), Vec::new(), Vec::new());
+    // In turns, so that what slows one slows the others.
+    for _ in 0..3 {
+        for (rates, durable, tasks, each) in [
+            (&mut one, true, 1, size.durable / 8),
+            (&mut many, true, TASKS, size.durable),
+            // As long as the others, for it is faster.
+            (&mut buffered, false, TASKS, size.durable * 4),
+        ] {
+            let folder = Backend::Fjall.open().await;
+            let (store, stats) = open(folder.store.clone(), durable).await;
+            let took = time(async {
+                let work = (0..tasks).map(|_| {
+                    let stats = stats.clone();
+                    tokio::spawn(async move {
+                        for _ in 0..each {
+                            stats.add("t", &Stat::LIKES, 1).await.unwrap();
+                        }
+                    })
+                });
+                for task in work.collect::<Vec<_>>() {
+                    task.await.unwrap();
+                }
             });
-            for task in work.collect::<Vec<_>>() {
-                task.await.unwrap();
+            rates.push(rate(each * tasks, took.await));
+            if durable {
+                adds_a_block = (each * tasks) as f64 / store.info().blocks as f64;
             }
-        });
-        rates.push(rate(each * tasks, took.await));
+        }
     }
-    if let [one, many, buffered] = rates[..] {
-        println!(
-            "add/fjall fsync: 1 task {one:.0}/s, 64 tasks {many:.0}/s, without fsync {buffered:.0}/s; \
-             64/1 {:.1}, 64/without {:.2}",
-            many / one,
-            many / buffered
-        );
-    }
+    let [one, many, buffered] = [one, many, buffered].map(median);
+    let most = rate(TASKS, journal);
+    println!(
+        "add/fjall fsync: 1 task {one:.0}/s, {TASKS} tasks {many:.0}/s ({adds_a_block:.1} adds a \
+             block), without fsync {buffered:.0}/s; 64/1 {:.1}, 64/without {:.2}",
+        many / one,
+        many / buffered,
+    );
+    println!(
+        "as each add waits for a sync, {TASKS} tasks can reach {most:.0}/s: {:.2} of those without \
+             fsync; they reach {:.2} of that",
+        most / buffered,
+        many / most
+    );
 }
 
 /// A write and an fsync of a file of our own, as a journal does it.
@@ -144,9 +170,24 @@ fn raw_fsync() -> Duration {
         let begun = Instant::now();
         file.write_all(&[7; 512]).unwrap();
         file.sync_data().unwrap();
-        begun.elapsed()
+        begun.elapsed().as_secs_f64()
     });
-    median(syncs.collect())
+    Duration::from_secs_f64(median(syncs.collect()))
+}
+
+/// What the backend takes to make one row durable.
+async fn raw_commit_and_sync() -> Duration {
+    let folder = Backend::Fjall.open().await;
+    let key = Key::new("/row");
+    let mut syncs = Vec::new();
+    for n in 0..200_u64 {
+        let begun = Instant::now();
+        let value = Bytes::copy_from_slice(&n.to_be_bytes());
+        folder.store.put(&key, value).await.unwrap();
+        folder.store.sync(&key).await.unwrap();
+        syncs.push(begun.elapsed().as_secs_f64());
+    }
+    Duration::from_secs_f64(median(syncs))
 }
 
 async fn get(size: Size) {
@@ -275,7 +316,7 @@ fn rate(count: u64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-fn median(mut samples: Vec<Duration>) -> Duration {
-    samples.sort();
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or_default()
 }

@@ -315,6 +315,8 @@ impl Key {
 fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     let is_clean = match path {
         b"/" => true,
+        // Most paths have no namespace that begins with a dot, which is seen without a look at each.
+        [b'/', rest @ ..] if !rest.ends_with(b"/") && !has_odd_namespace(path, rest) => true,
         [b'/', namespaces @ ..] => namespaces
             .split(|&byte| byte == b'/')
             .all(|namespace| !matches!(namespace, b"" | b"." | b"..")),
@@ -344,6 +346,14 @@ fn clean(path: &[u8]) -> Cow<'_, [u8]> {
         cleaned.push(b'/');
     }
     Cow::Owned(cleaned)
+}
+
+/// Whether a namespace is empty or begins with a dot; `rest` is the path without its first byte.
+fn has_odd_namespace(path: &[u8], rest: &[u8]) -> bool {
+    // Without a branch, so that many bytes are compared at a time.
+    path.iter().zip(rest).fold(false, |found, (&byte, &next)| {
+        found | ((byte == b'/') & ((next == b'/') | (next == b'.')))
+    })
 }
 
 fn check_utf8(path: &[u8]) -> Result<&str> {

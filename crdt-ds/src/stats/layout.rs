@@ -31,6 +31,8 @@ pub(super) struct KeySpace {
     pub(super) node: String,
     /// In hexadecimal.
     generation: String,
+    /// What follows the counter in the key of a slot of [`Layout::Slots`].
+    slot: String,
     root: Key,
 }
 
@@ -46,11 +48,14 @@ impl KeySpace {
             Layout::Slots => Key::new(&namespace),
             Layout::IncrDecr => Key::new("/STATS"),
         };
+        let node = escape("node id", node)?;
+        let generation = data_encoding::HEXLOWER.encode(generation);
         Ok(Self {
             layout,
             namespace,
-            node: escape("node id", node)?,
-            generation: data_encoding::HEXLOWER.encode(generation),
+            slot: format!("/{node}:{generation}"),
+            node,
+            generation,
             root,
         })
     }
@@ -60,7 +65,7 @@ impl KeySpace {
         let subject = escape("subject", subject)?;
         let name = escape("stat", stat.as_str())?;
         Ok(match self.layout {
-            Layout::Slots => self.root.child_str(&subject).child_str(&name),
+            Layout::Slots => Key::from([self.root.as_str(), &subject, &name].join("/")),
             Layout::IncrDecr => self.data_root(stat, &name).child_str(&subject),
         })
     }
@@ -92,9 +97,8 @@ impl KeySpace {
     pub(super) fn slot(&self, counter: &Key, amount: Totals) -> Slot {
         let key = match (self.layout, amount.down) {
             (Layout::Slots, _) => {
-                let slot = format!("{}:{}", self.node, self.generation);
                 return Slot {
-                    key: counter.child_str(&slot),
+                    key: Key::from([counter.as_str(), &self.slot].concat()),
                     encoding: Encoding::Both,
                 };
             }

@@ -36,9 +36,13 @@ pub fn escape(what: &'static str, id: &str) -> Result<String> {
         });
     }
     let dots = matches!(id, "." | "..");
-    let mut escaped = String::with_capacity(id.len());
+    let is_special = |byte: u8| matches!(byte, b'%' | b'/' | b':') || byte.is_ascii_control();
+    if !dots && !id.bytes().any(is_special) {
+        return Ok(id.to_owned());
+    }
+    let mut escaped = String::with_capacity(id.len() + 8);
     for c in id.chars() {
-        if matches!(c, '%' | '/' | ':') || c.is_ascii_control() || dots {
+        if dots || u8::try_from(c).is_ok_and(is_special) {
             // Writing to a string does not fail.
             let _ = write!(escaped, "%{:02X}", u32::from(c));
         } else {

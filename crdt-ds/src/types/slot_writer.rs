@@ -9,15 +9,17 @@
 //! What is handed out is absolute, so writing it again is harmless: a batch whose callers all went
 //! away is simply written again with the next one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use datastore_core::{Batch, Datastore, Key};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use tokio::time::Instant;
 
 use super::Totals;
 use super::slots_open::OpenSlots;
@@ -126,6 +128,8 @@ struct Known {
     encoding: Encoding,
     /// Handed out.
     totals: Totals,
+    /// The store may not have them: the slot is in [`State::dirty`].
+    dirty: bool,
     /// Nobody knows whether the intents of a change are stored: what was handed out must not be
     /// written, for then a change that has none would be counted, and nothing more handed out, for
     /// then one that has would seem to be.
@@ -158,10 +162,11 @@ struct Inner {
     open: Mutex<Option<OpenSlots>>,
 }
 
+/// What the last group was.
 #[derive(Default)]
 struct Turn {
-    /// How many changes went out together last.
-    last_group: usize,
+    changes: usize,
+    took: Duration,
 }
 
 #[derive(Default)]
@@ -169,8 +174,8 @@ struct State {
     closed: bool,
     gathering: Option<Gathering>,
     known: HashMap<Key, Known>,
-    /// Those of which the store may not have what was handed out.
-    dirty: HashSet<Key>,
+    /// Slots of which the store may not have what was handed out, each once.
+    dirty: Vec<Key>,
 }
 
 impl SlotWriter {
@@ -257,9 +262,7 @@ impl SlotWriter {
         if frozen {
             return Err(Error::OutcomeUnknown);
         }
-        for (_, outcome) in self.inner.write_dirty().await {
-            outcome?;
-        }
+        first_error(self.inner.write_dirty().await)?;
         let stored = self.inner.stored(slot).await?;
         Ok(stored.covers(totals))
     }
@@ -275,13 +278,13 @@ impl SlotWriter {
             gathering.done.await;
         }
         let _turn = self.inner.turn.lock().await;
-        let outcomes = self.inner.write_dirty().await;
+        let failed = self.inner.write_dirty().await;
         self.inner
             .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        outcomes.into_values().collect()
+        first_error(failed)
     }
 }
 
@@ -292,6 +295,10 @@ impl fmt::Debug for SlotWriter {
 }
 
 impl Group {
+    fn len(&self) -> usize {
+        self.changes().as_ref().map_or(0, Vec::len)
+    }
+
     fn changes(&self) -> MutexGuard<'_, Option<Vec<Change>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -310,16 +317,31 @@ impl Inner {
             .unwrap_or_default())
     }
 
+    /// Lets those whose changes just went out join, for they may have more: without this, callers of
+    /// slow commits fall into two halves, each of which waits for the other. It waits for a part of
+    /// what the last commit took, which full groups win back.
+    async fn gather(&self, group: &Group, last: &Turn) {
+        if last.changes < 2 {
+            return;
+        }
+        let all = group.len() + last.changes;
+        let begun = Instant::now();
+        for _ in 0..last.changes {
+            if group.len() >= all || begun.elapsed() > last.took / 4 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// IMPORTANT: intents before totals; and what has intents before what has none, for of those that
     /// have none a failed write takes its amount back from the end.
     async fn write_group(&self, group: &Group) -> Outcomes {
         let mut turn = self.turn.lock().await;
-        if turn.last_group > 1 {
-            // Those whose changes just went out may have more: let them join.
-            tokio::task::yield_now().await;
-        }
+        self.gather(group, &turn).await;
+        let begun = Instant::now();
         let changes = group.changes().take().unwrap_or_default();
-        turn.last_group = changes.len();
+        turn.changes = changes.len();
         let mut outcomes: Vec<Result<()>> = changes.iter().map(|_| Ok(())).collect();
         if let Err(error) = self.load(&changes).await {
             outcomes.fill(Err(error));
@@ -349,32 +371,32 @@ impl Inner {
                 Err(error) => set(&mut outcomes, position, Err(error)),
             }
         }
-        let written = self.write_dirty().await;
+        let failed = self.write_dirty().await;
         let mut state = self.state();
-        // Those of frozen slots were not written.
-        let outcome = |key: &Key| {
-            written
-                .get(key)
-                .cloned()
-                .unwrap_or(Err(Error::OutcomeUnknown))
-        };
-        for (position, key) in counted {
-            set(&mut outcomes, position, outcome(&key));
-        }
-        for (position, key, grew) in grown {
-            let outcome = outcome(&key);
-            if outcome.is_err()
-                && let Some(known) = state.known.get_mut(&key)
-            {
+        let counted = counted.into_iter().map(|(at, key)| (at, key, None));
+        let grown = grown
+            .into_iter()
+            .map(|(at, key, grew)| (at, key, Some(grew)));
+        for (position, key, grew) in counted.chain(grown) {
+            let Some(known) = state.known.get_mut(&key) else {
+                continue;
+            };
+            let error = match failed.get(&key) {
+                Some(error) => error.clone(),
+                // It was not written.
+                None if known.frozen => Error::OutcomeUnknown,
+                None => continue,
+            };
+            if let Some(grew) = grew {
                 known.totals.shrink(grew);
             }
-            set(&mut outcomes, position, outcome);
+            set(&mut outcomes, position, Err(error));
         }
         if state.known.len() > MAX_REMEMBERED {
-            let State { known, dirty, .. } = &mut *state;
-            known.retain(|key, known| known.frozen || dirty.contains(key));
+            state.known.retain(|_, known| known.frozen || known.dirty);
         }
         drop(state);
+        turn.took = begun.elapsed();
         Arc::new(outcomes)
     }
 
@@ -436,6 +458,7 @@ impl Inner {
             self.state().known.entry(slot.key.clone()).or_insert(Known {
                 encoding: slot.encoding,
                 totals,
+                dirty: false,
                 frozen: false,
             });
         }
@@ -451,7 +474,9 @@ impl Inner {
             return Err(Error::OutcomeUnknown);
         }
         let grew = known.totals.grow(amount);
-        dirty.insert(slot.key.clone());
+        if !std::mem::replace(&mut known.dirty, true) {
+            dirty.push(slot.key.clone());
+        }
         if grew != amount {
             self.saturated.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(slot = %slot.key, "a counter's total reached its end and stays there");
@@ -459,17 +484,18 @@ impl Inner {
         Ok((known.totals, grew))
     }
 
-    /// Writes all that may not be stored. Call it with the turn held.
-    async fn write_dirty(&self) -> HashMap<Key, Result<()>> {
+    /// Writes all that may not be stored; the slots of which that failed. Call it with the turn held.
+    async fn write_dirty(&self) -> HashMap<Key, Error> {
+        let mut failed = HashMap::new();
         let puts: Vec<(Key, Bytes)> = {
-            let state = self.state();
-            let dirty = state.dirty.iter().filter_map(|key| {
-                let known = state.known.get(key).filter(|known| !known.frozen)?;
+            let mut state = self.state();
+            let State { known, dirty, .. } = &mut *state;
+            let put = |key: &Key| {
+                let known = known.get(key).filter(|known| !known.frozen)?;
                 Some((key.clone(), known.encoding.encode(known.totals)))
-            });
-            dirty.collect()
+            };
+            dirty.iter().filter_map(put).collect()
         };
-        let mut outcomes = HashMap::with_capacity(puts.len());
         let mut parts = vec![puts];
         while let Some(mut puts) = parts.pop() {
             if puts.is_empty() {
@@ -480,24 +506,30 @@ impl Inner {
                 batch.put(key.clone(), value.clone());
             }
             match self.store.write(batch).await {
+                Ok(_) => {
+                    let mut state = self.state();
+                    for (key, _) in puts {
+                        if let Some(known) = state.known.get_mut(&key) {
+                            known.dirty = false;
+                        }
+                    }
+                }
                 Err(Error::DeltaTooLarge { .. }) if puts.len() > 1 => {
                     parts.push(puts.split_off(puts.len() / 2));
                     parts.push(puts);
                 }
-                outcome => {
-                    let outcome = outcome.map(|_| ());
-                    let mut state = self.state();
-                    for (key, _) in puts {
-                        if outcome.is_ok() {
-                            state.dirty.remove(&key);
-                        }
-                        outcomes.insert(key, outcome.clone());
-                    }
-                }
+                Err(error) => failed.extend(puts.into_iter().map(|(key, _)| (key, error.clone()))),
             }
         }
-        outcomes
+        let mut state = self.state();
+        let State { known, dirty, .. } = &mut *state;
+        dirty.retain(|key| known.get(key).is_some_and(|known| known.dirty));
+        failed
     }
+}
+
+fn first_error(failed: HashMap<Key, Error>) -> Result<()> {
+    failed.into_values().next().map_or(Ok(()), Err)
 }
 
 fn set(outcomes: &mut [Result<()>], position: usize, outcome: Result<()>) {

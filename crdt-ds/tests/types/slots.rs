@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crdt_ds::CrdtDatastore;
 use crdt_ds::sync::Hub;
 use crdt_ds::types::PnCounter;
 use datastore_backends::MemoryDatastore;
-use datastore_core::{CrashDatastore, Error, FailDatastore, Fault, Key, Loss};
+use datastore_core::{
+    CrashDatastore, DelayDatastore, Error, FailDatastore, Fault, Key, Loss, Operation,
+};
 use futures::FutureExt;
+use futures::future::join_all;
 
 use crate::{FORMATS, replica, synced};
 
@@ -39,6 +43,26 @@ async fn increments_from_many_tasks_are_none_lost_and_go_out_together() {
     assert_eq!(store.info().keys, 1);
 }
 
+/// Nor do callers of slow commits fall into two halves that wait for each other.
+#[tokio::test(start_paused = true)]
+async fn increments_that_follow_a_commit_all_go_out_with_the_next() {
+    let below = DelayDatastore::new(MemoryDatastore::new(), |operation| {
+        let delay = u64::from(matches!(operation, Operation::Commit(_)));
+        Box::pin(tokio::time::sleep(Duration::from_millis(delay)))
+    });
+    let store = CrdtDatastore::builder(below).open().await.unwrap();
+    let counter = PnCounter::open(store.clone(), Key::new("/n"), "a").unwrap();
+    let tasks = (0..64).map(|_| async {
+        for _ in 0..8 {
+            counter.add(1).await.unwrap();
+        }
+    });
+    join_all(tasks).await;
+    assert_eq!(counter.value().await.unwrap(), 64 * 8);
+    let blocks = store.info().blocks;
+    assert!(blocks <= 8 + 2, "{blocks} blocks");
+}
+
 #[tokio::test]
 async fn storage_follows_writers_not_increments() {
     let hub = Hub::new(1);
@@ -53,7 +77,7 @@ async fn storage_follows_writers_not_increments() {
 async fn open(disk: &CrashDatastore<MemoryDatastore>, hub: &Hub) -> (CrdtDatastore, PnCounter) {
     let store = CrdtDatastore::builder(disk.clone())
         .transport(hub.join("a"))
-        .rebroadcast_interval(std::time::Duration::from_millis(200))
+        .rebroadcast_interval(Duration::from_millis(200))
         .open()
         .await
         .unwrap();
