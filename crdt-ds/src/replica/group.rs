@@ -33,7 +33,7 @@ pub(crate) struct Rules {
     pub(crate) max_wants_per_peer: u64,
     /// A missing DAG-PB link is a gap at once.
     pub(crate) newest_first: bool,
-    /// How many pending blocks may merge in one commit.
+    /// How many pending blocks may merge in one commit, and how many may be released.
     pub(crate) max_merges: usize,
 }
 
@@ -129,6 +129,8 @@ pub(crate) struct Group<'a> {
     touched: BTreeMap<Key, Touched>,
     /// Pending blocks that wait for nothing any more, to be merged in this group or a later one.
     pub(super) ready: VecDeque<Cid>,
+    /// How many pending blocks were told that a link of theirs is here, or a gap.
+    pub(super) released: usize,
     pub(super) committed: Committed,
 }
 
@@ -159,6 +161,7 @@ impl<'a> Group<'a> {
             names: BTreeSet::new(),
             touched: BTreeMap::new(),
             ready: VecDeque::new(),
+            released: 0,
             committed: Committed::default(),
         }
     }

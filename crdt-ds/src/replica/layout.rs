@@ -18,6 +18,7 @@
 //! | `q/{priority}{cid}` | a pending block whose body is stored |
 //! | `e/{link}/{cid}` | a pending block waits for a link |
 //! | `y/{cid}` | a pending block that waits for nothing any more |
+//! | `r/{link}` | a block for which some still wait by their rows, and need not |
 //! | `w/{cid}` | a block that is wanted |
 //! | `s` | the state: digest, counts, the log's end, and the row of a name that was written last |
 //! | `o` | what the store is: layout version, format, network, store id |
@@ -205,6 +206,14 @@ impl Layout {
 
     pub(crate) fn ready(&self, cid: &Cid) -> Key {
         self.row('y', 54, |text| push_cid(text, cid))
+    }
+
+    pub(crate) fn releasing_root(&self) -> Key {
+        self.row('r', 0, |_| ())
+    }
+
+    pub(crate) fn releasing(&self, link: &Cid) -> Key {
+        self.row('r', 54, |text| push_cid(text, link))
     }
 
     pub(crate) fn wanted_root(&self) -> Key {

@@ -16,8 +16,6 @@ use crate::block::{self, Block, BlockError, Format, Node};
 use crate::sync::Peer;
 use crate::{Error, Result};
 
-/// How many waiters are read at a time.
-const WAITERS_PER_READ: usize = 1024;
 /// How many pending blocks are looked at for one whose body can go.
 const VICTIMS_PER_READ: usize = 64;
 
@@ -306,38 +304,71 @@ impl Group<'_> {
         self.release(cid).await
     }
 
-    /// The blocks that wait for `link` wait for it no more.
+    /// The blocks that wait for `link` wait for it no more: as many as a commit may release now, the
+    /// others in later commits, of which a row reminds.
     pub(super) async fn release(&mut self, link: &Cid) -> Result<()> {
-        if self.state.sums.pending == 0 {
+        if self.state.sums.pending == 0 && self.state.sums.releasing == 0 {
             return Ok(());
         }
         let parent = self.layout.waiters_of(link);
-        loop {
-            let waiters = self.stage.children(&parent, WAITERS_PER_READ).await?;
-            for (edge, _) in &waiters {
-                self.stage.delete(edge.clone());
-                let damaged = || Error::damaged(format!("the row {edge} of a waiting block"));
-                let cid = trailing_cid(edge).ok_or_else(damaged)?;
-                // It may have merged meanwhile, under a rule that needs no link.
-                let Some(mut row) = self.pending_row(&cid).await? else {
-                    continue;
-                };
-                row.missing = row.missing.saturating_sub(1);
-                self.put_pending(&cid, row);
-                match (row.missing, row.body) {
-                    (0, true) => self.ready.push_back(cid),
-                    (0, false) => self.want_for(&cid, None, WantReason::Missing).await?,
-                    _ => {}
-                }
-            }
-            if waiters.len() < WAITERS_PER_READ {
-                return Ok(());
+        let limit = self.rules.max_merges.saturating_sub(self.released);
+        let mut waiters = self.stage.children(&parent, limit + 1).await?;
+        let more = waiters.len() > limit;
+        waiters.truncate(limit);
+        self.released += waiters.len();
+        for (edge, _) in waiters {
+            let damaged = || Error::damaged(format!("the row {edge} of a waiting block"));
+            let cid = trailing_cid(&edge).ok_or_else(damaged)?;
+            self.stage.delete(edge);
+            // It may have merged meanwhile, under a rule that needs no link.
+            let Some(mut row) = self.pending_row(&cid).await? else {
+                continue;
+            };
+            row.missing = row.missing.saturating_sub(1);
+            self.put_pending(&cid, row);
+            match (row.missing, row.body) {
+                (0, true) => self.ready.push_back(cid),
+                (0, false) => self.want_for(&cid, None, WantReason::Missing).await?,
+                _ => {}
             }
         }
+        let row = self.layout.releasing(link);
+        match (more, self.stage.has(&row).await?) {
+            (true, false) => {
+                self.stage.put(row, Vec::new());
+                self.state.sums.releasing += 1;
+            }
+            (false, true) => {
+                self.stage.delete(row);
+                self.state.sums.releasing -= 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Goes on with releases that earlier commits began.
+    async fn release_more(&mut self) -> Result<()> {
+        if self.state.sums.releasing == 0 {
+            return Ok(());
+        }
+        let limit = self.rules.max_merges;
+        let root = self.layout.releasing_root();
+        for (row, _) in self.stage.children(&root, limit).await? {
+            if self.released >= limit {
+                break;
+            }
+            let damaged =
+                || Error::damaged(format!("the row {row} of a block that was waited for"));
+            self.release(&trailing_cid(&row).ok_or_else(damaged)?)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Merges pending blocks that wait for nothing any more, as many as a commit may hold.
     pub(super) async fn merge_ready(&mut self) -> Result<()> {
+        self.release_more().await?;
         let limit = self.rules.max_merges;
         if self.state.sums.ready > 0 {
             let rows = self

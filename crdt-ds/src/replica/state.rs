@@ -56,6 +56,8 @@ pub(crate) struct Sums {
     pub(crate) wanted: u64,
     /// Pending blocks of an unknown version.
     pub(crate) unknown: u64,
+    /// Blocks for which some still wait by their rows, and need not.
+    pub(crate) releasing: u64,
 }
 
 /// One DAG name.
@@ -147,6 +149,11 @@ impl State {
         }
     }
 
+    /// Whether pending blocks can go on that the last commit had no room for.
+    pub(crate) fn has_more_to_merge(&self) -> bool {
+        self.sums.ready > 0 || self.sums.releasing > 0
+    }
+
     pub(crate) fn is_head(&self, name: &DagName, cid: &Cid) -> bool {
         self.names.get(name).is_some_and(|state| state.is_head(cid))
     }
@@ -205,6 +212,7 @@ impl State {
             ready,
             wanted,
             unknown,
+            releasing,
         } = self.sums;
         StateRow {
             sequence: self.sequence,
@@ -219,6 +227,7 @@ impl State {
             ready,
             wanted,
             unknown,
+            releasing,
             carried: self.carried.as_ref().and_then(|name| {
                 let state = self.names.get(name)?;
                 Some(state.row(name))
@@ -256,6 +265,7 @@ impl State {
                 ready: row.ready,
                 wanted: row.wanted,
                 unknown: row.unknown,
+                releasing: row.releasing,
             },
             ..Self::default()
         };
@@ -425,6 +435,8 @@ struct StateRow {
     unknown: u64,
     #[prost(message, optional, tag = "13")]
     carried: Option<NameRow>,
+    #[prost(uint64, tag = "14")]
+    releasing: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

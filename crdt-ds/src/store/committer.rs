@@ -67,18 +67,21 @@ pub(crate) struct Worker {
 }
 
 /// What became of the last commit, as far as the next step depends on it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Last {
     failed: bool,
-    /// Pending blocks are left that are ready to merge.
-    ready: bool,
+    /// Pending blocks can go on that it had no room for.
+    more: bool,
 }
 
 impl Worker {
     /// Runs until every handle is dropped, then gives the committer back.
     pub(crate) async fn run(mut self) -> OwnedMutexGuard<Committer> {
         let mut held = None;
-        let mut last = Last::default();
+        let mut last = Last {
+            failed: false,
+            more: self.committer.lock().await.has_more(),
+        };
         loop {
             let first = match held.take() {
                 Some(first) => Some(first),
@@ -101,7 +104,7 @@ impl Worker {
     /// What to do next. Blocks that are ready to merge go on without being asked, after a pause if
     /// the last commit failed.
     async fn next(&mut self, last: Last) -> Next {
-        if !last.ready {
+        if !last.more {
             return self.queue.recv().await.map_or(Next::Closed, Next::Request);
         }
         if last.failed {
@@ -189,8 +192,12 @@ impl Committer {
     pub(crate) fn is_lent(&self) -> bool {
         self.singles >= PROBE
             && !self.singles.is_multiple_of(PROBE)
-            && self.replica.state().sums.ready == 0
+            && !self.has_more()
             && self.shared.options.batch_delay.is_zero()
+    }
+
+    fn has_more(&self) -> bool {
+        self.replica.state().has_more_to_merge()
     }
 
     /// Commits a caller's request in the caller's poll, as far as that goes.
@@ -201,7 +208,7 @@ impl Committer {
         runtime: &Handle,
     ) {
         let mut commit = Box::pin(async move {
-            if committer.commit(vec![request]).await.ready {
+            if committer.commit(vec![request]).await.more {
                 // If there is no room, the task is about to look anyway.
                 let _ = queue.try_send(Request::look());
             }
@@ -257,7 +264,7 @@ impl Committer {
         }
         Last {
             failed,
-            ready: self.replica.state().sums.ready > 0,
+            more: self.has_more(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Blocks that wait: their bounds, and those of a version that this program does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crdt_ds::block::{Block, Format, VersionId};
-use crdt_ds::datastore::{Datastore, DatastoreExt, Query};
+use crdt_ds::datastore::{Datastore, DatastoreExt, Error, FailDatastore, Fault, Operation, Query};
 use crdt_ds::sync::Hub;
 use crdt_ds::{Builder, CrdtDatastore, Imported, Options};
 use datastore_backends::MemoryDatastore;
@@ -280,5 +282,48 @@ async fn merged_blocks_leave_no_rows_of_pending_ones() {
             let expected = expected.map(|(kind, count)| (kind.to_owned(), count));
             assert_eq!(kinds, expected.into(), "{format}, seed {seed}");
         }
+    }
+}
+
+/// However many blocks wait for one, a commit takes a bounded part of them, and the next open goes on by
+/// itself.
+#[tokio::test(start_paused = true)]
+async fn blocks_that_wait_for_one_merge_in_bounded_commits_also_after_a_stop() {
+    const WAITERS: u64 = 5000;
+    for format in FORMATS {
+        let disk = MemoryDatastore::new();
+        let below = Arc::new(FailDatastore::new(disk.clone()));
+        let store = over(format, below.clone()).open().await.unwrap();
+        let root = made(format).put("/root", "v").block();
+        let waiters = (0..WAITERS).map(|n| {
+            let above = made(format).priority(2).above(&[&root]);
+            above.put(&format!("/{n}"), "v").block()
+        });
+        store.import(waiters.collect()).await.unwrap();
+        assert_eq!(store.sync_status().pending, WAITERS, "{format}");
+
+        let largest = Arc::new(AtomicUsize::new(0));
+        let (seen, mut commits) = (largest.clone(), 0);
+        below.fail_when(move |operation| {
+            let Operation::Commit(batch) = operation else {
+                return None;
+            };
+            seen.fetch_max(batch.len(), Ordering::Relaxed);
+            commits += 1;
+            let full = || Fault::before(Error::Closed);
+            (commits > 2).then(full)
+        });
+        store.import(vec![root]).await.unwrap();
+        until("a commit fails", async || store.info().failed_commits > 0).await;
+        let merged = store.info().blocks;
+        assert!((1..WAITERS).contains(&merged), "{format}: {merged}");
+        let largest = largest.load(Ordering::Relaxed);
+        assert!(largest < 10_000, "{format}: {largest} rows in one commit");
+        store.close().await.unwrap_err();
+
+        let store = over(format, disk).open().await.unwrap();
+        until("all merge", async || store.info().blocks > WAITERS).await;
+        assert_eq!(heads(&store).len() as u64, WAITERS, "{format}");
+        assert_eq!(store.sync_status().pending, 0, "{format}");
     }
 }

@@ -496,7 +496,7 @@ impl World {
             });
             self.commit(number, gaps.collect()).await?;
             let state = self.replica(number).state();
-            if before == (state.sequence, state.sums) && state.sums.ready == 0 {
+            if before == (state.sequence, state.sums) && !state.has_more_to_merge() {
                 return Ok(());
             }
         }
