@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crdt_ds::block::{Block, Format};
-use crdt_ds::datastore::{Error as DatastoreError, FailDatastore, Fault};
+use crdt_ds::datastore::{DelayDatastore, Error as DatastoreError, FailDatastore, Fault};
 use crdt_ds::sync::{Faults, Hub, Peers};
 use datastore_backends::MemoryDatastore;
 
@@ -464,5 +465,42 @@ async fn the_wants_of_a_peer_are_bounded() {
         honest.holds([&missing]);
         until("merged", async || value(&store, "/good").await.is_some()).await;
         assert!(store.wait_for_sync(Peers::All, SOON).await.is_err());
+    }
+}
+
+/// A commit looks up none of the heads that others announced: a replica that has many to fetch keeps up
+/// with writes.
+#[tokio::test(start_paused = true)]
+async fn what_a_commit_reads_does_not_grow_with_what_is_announced() {
+    for format in FORMATS {
+        let hub = Hub::new(1);
+        let stranger = Stranger::join(&hub, "stranger");
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = reads.clone();
+        let below = DelayDatastore::new(MemoryDatastore::new(), move |operation| {
+            if !operation.is_write() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            Box::pin(std::future::ready(()))
+        });
+        let store = over(format, below).transport(hub.join("r"));
+        let store = store.open().await.unwrap();
+        let nobodys: Vec<_> = (0..200)
+            .map(|n| *made(format).put("/k", &n.to_string()).block().cid())
+            .collect();
+        stranger.announces(&nobodys).await;
+        until("all are known", async || {
+            store.sync_status().announced == nobodys.len()
+        })
+        .await;
+        let before = reads.load(Ordering::Relaxed);
+        for n in 0..20 {
+            put(&store, &format!("/{n}"), "v").await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let reads = reads.load(Ordering::Relaxed) - before;
+        assert!(reads < 20 * 10, "{format}: {reads} reads for 20 puts");
     }
 }
