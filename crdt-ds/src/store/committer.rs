@@ -11,6 +11,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use datastore_core::Key;
 use futures::FutureExt;
@@ -30,22 +31,55 @@ const MAX_ARRIVED_BYTES: usize = 8 * 1024 * 1024;
 /// See the rule above.
 const PROBE: u32 = 16;
 
-/// Work for the committer, and where to say what came of it.
+/// Work for the committer, and who waits for it.
 pub(crate) struct Request {
-    pub(crate) work: Vec<Work>,
+    work: Vec<Work>,
     /// Bytes of the delta that writes add, or of the blocks that arrived.
-    pub(crate) bytes: usize,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    bytes: usize,
+    caller: Caller,
+}
+
+/// Where to say what came of a request. Until then it counts as waiting, also when it is taken from
+/// the queue, so that no lone caller overtakes it.
+struct Caller {
+    reply: Option<oneshot::Sender<Result<Vec<Outcome>>>>,
+    shared: Arc<Shared>,
+}
+
+impl Caller {
+    fn tell(mut self, outcomes: Result<Vec<Outcome>>) {
+        let reply = self.reply.take();
+        drop(self);
+        // Who asked may be gone.
+        let _ = reply.map(|reply| reply.send(outcomes));
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Request {
-    /// No work, but a look at whether there is some.
-    fn look() -> Self {
-        Self {
-            work: Vec::new(),
-            bytes: 0,
-            reply: oneshot::channel().0,
-        }
+    /// A request, and where its outcomes come.
+    pub(crate) fn new(
+        work: Vec<Work>,
+        bytes: usize,
+        shared: &Arc<Shared>,
+    ) -> (Self, oneshot::Receiver<Result<Vec<Outcome>>>) {
+        let (reply, outcomes) = oneshot::channel();
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let caller = Caller {
+            reply: Some(reply),
+            shared: shared.clone(),
+        };
+        let request = Self {
+            work,
+            bytes,
+            caller,
+        };
+        (request, outcomes)
     }
 
     fn is_write(&self) -> bool {
@@ -209,8 +243,9 @@ impl Committer {
     ) {
         let mut commit = Box::pin(async move {
             if committer.commit(vec![request]).await.more {
-                // If there is no room, the task is about to look anyway.
-                let _ = queue.try_send(Request::look());
+                // The task looks after each request. If there is no room for this one, it is about to.
+                let (look, _) = Request::new(Vec::new(), 0, &committer.shared);
+                let _ = queue.try_send(look);
             }
         });
         let _entered = runtime.enter();
@@ -230,9 +265,9 @@ impl Committer {
             1 => self.singles.wrapping_add(1),
             _ => 0,
         };
-        let (work, replies): (Vec<Vec<Work>>, Vec<_>) = requests
+        let (work, callers): (Vec<Vec<Work>>, Vec<Caller>) = requests
             .into_iter()
-            .map(|request| (request.work, request.reply))
+            .map(|request| (request.work, request.caller))
             .unzip();
         // Kept to try each request by itself, should they fail together.
         let kept = if work.len() > 1 {
@@ -246,19 +281,18 @@ impl Committer {
         match outcomes {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
-                for (reply, count) in replies.into_iter().zip(counts) {
-                    // Who asked may be gone.
-                    let _ = reply.send(Ok(outcomes.by_ref().take(count).collect()));
+                for (caller, count) in callers.into_iter().zip(counts) {
+                    caller.tell(Ok(outcomes.by_ref().take(count).collect()));
                 }
             }
             Err(_) if !kept.is_empty() => {
-                for (work, reply) in kept.into_iter().zip(replies) {
-                    let _ = reply.send(self.commit_work(work).await);
+                for (work, caller) in kept.into_iter().zip(callers) {
+                    caller.tell(self.commit_work(work).await);
                 }
             }
             Err(error) => {
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone()));
+                for caller in callers {
+                    caller.tell(Err(error.clone()));
                 }
             }
         }

@@ -11,6 +11,7 @@ mod wait;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use cid::Cid;
 use datastore_core::{Batch, Key};
 use futures::Stream;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use self::builder::Builder;
@@ -313,9 +314,9 @@ impl CrdtDatastore {
     /// Has work committed and waits for what comes of it.
     async fn request(&self, work: Vec<Work>, bytes: usize) -> Result<Vec<Outcome>> {
         let queue = self.queue().clone().ok_or(Error::Closed)?;
-        let (reply, outcomes) = oneshot::channel();
-        let request = Request { work, bytes, reply };
-        match self.lent_committer(&queue) {
+        let lent = self.lent_committer();
+        let (request, outcomes) = Request::new(work, bytes, self.shared());
+        match lent {
             Some(committer) => {
                 Committer::commit_here(committer, request, queue, &self.inner.runtime);
             }
@@ -325,8 +326,8 @@ impl CrdtDatastore {
     }
 
     /// The committer, if the caller is alone.
-    fn lent_committer(&self, queue: &mpsc::Sender<Request>) -> Option<OwnedMutexGuard<Committer>> {
-        if queue.capacity() < queue.max_capacity() {
+    fn lent_committer(&self) -> Option<OwnedMutexGuard<Committer>> {
+        if self.shared().waiting.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let committer = self.inner.committer.upgrade()?.try_lock_owned().ok()?;

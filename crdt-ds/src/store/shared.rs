@@ -1,6 +1,6 @@
 //! What the tasks of a replica and its callers share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// The committer holds the sender, so that streams end with it.
     pub(crate) changes: broadcast::WeakSender<Arc<CommitEvent>>,
     pub(crate) outbox: Outbox,
+    /// Requests that are made and not committed.
+    pub(crate) waiting: AtomicUsize,
     fetcher: Mutex<Option<Arc<dyn BlockFetcher>>>,
     sync_view: Mutex<SyncView>,
     /// Rises whenever the sync view changes.
@@ -73,6 +75,7 @@ impl Shared {
             state: watch::Sender::new(state),
             changes,
             outbox: Outbox::default(),
+            waiting: AtomicUsize::new(0),
             fetcher: Mutex::new(fetcher),
             sync_view: Mutex::default(),
             progress: watch::Sender::new(0),

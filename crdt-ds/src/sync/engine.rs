@@ -10,7 +10,7 @@ use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt, StreamExt, stream};
 use rand::Rng;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::outbox::{Mail, WantChange};
@@ -425,14 +425,9 @@ impl Engine {
     }
 
     async fn send(&mut self, work: Vec<Work>, bytes: usize, cids: Vec<Cid>) {
-        let (reply, outcome) = oneshot::channel();
+        let (request, outcome) = Request::new(work, bytes, &self.shared);
         // The committer outlives every sender; if it is gone all the same, so will this task be.
-        if self
-            .queue
-            .send(Request { work, bytes, reply })
-            .await
-            .is_ok()
-        {
+        if self.queue.send(request).await.is_ok() {
             self.replies
                 .push(Box::pin(async move { (cids, outcome.await.ok()) }));
         }

@@ -12,7 +12,7 @@ use datastore_backends::MemoryDatastore;
 use futures::FutureExt;
 use futures::future::{join_all, ready};
 
-use super::fixtures::{FORMATS, alone, entries, key, over, put, replica};
+use super::fixtures::{FORMATS, alone, entries, key, over, put, replica, value};
 
 async fn put_times(store: &CrdtDatastore, times: usize) {
     for n in 0..times {
@@ -58,6 +58,31 @@ async fn a_caller_that_is_no_longer_alone_shares_blocks_again() {
             "{format}: {blocks} blocks of 40 rounds"
         );
     }
+}
+
+/// Nor does a caller that finds the committer free overtake a write of its own that waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_writes_that_are_polled_together_the_second_wins() {
+    let store = alone(FORMATS[0]).await;
+    let (other, stop) = (store.clone(), Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let others = tokio::spawn(async move {
+        while !stopped.load(Ordering::Relaxed) {
+            put_times(&other, 1).await;
+        }
+    });
+    let pairs = tokio::spawn(async move {
+        for n in 0..2000 {
+            let (first, second) = (format!("{n}-1"), format!("{n}-2"));
+            tokio::join!(put(&store, "/k", &first), put(&store, "/k", &second));
+            assert_eq!(value(&store, "/k").await, Some(second));
+            // Alone again for a while.
+            put_times(&store, 20).await;
+        }
+    });
+    pairs.await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    others.await.unwrap();
 }
 
 /// Invariant 2.
