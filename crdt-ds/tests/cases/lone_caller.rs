@@ -72,7 +72,7 @@ async fn of_two_writes_that_are_polled_together_the_second_wins() {
         }
     });
     let pairs = tokio::spawn(async move {
-        for n in 0..2000 {
+        for n in 0..1000 {
             let (first, second) = (format!("{n}-1"), format!("{n}-2"));
             tokio::join!(put(&store, "/k", &first), put(&store, "/k", &second));
             assert_eq!(value(&store, "/k").await, Some(second));
