@@ -45,18 +45,27 @@ pub(crate) struct State {
 }
 
 /// Counts of rows, so that a commit looks only for what can be there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct Sums {
+    #[prost(uint64, tag = "1")]
     pub(crate) keys: u64,
+    #[prost(uint64, tag = "2")]
     pub(crate) hidden: u64,
+    #[prost(uint64, tag = "3")]
     pub(crate) kept: u64,
+    #[prost(uint64, tag = "4")]
     pub(crate) pending: u64,
+    #[prost(uint64, tag = "5")]
     pub(crate) bodies: u64,
+    #[prost(uint64, tag = "6")]
     pub(crate) ready: u64,
+    #[prost(uint64, tag = "7")]
     pub(crate) wanted: u64,
     /// Pending blocks of an unknown version.
+    #[prost(uint64, tag = "8")]
     pub(crate) unknown: u64,
     /// Blocks for which some still wait by their rows, and need not.
+    #[prost(uint64, tag = "9")]
     pub(crate) releasing: u64,
 }
 
@@ -203,31 +212,12 @@ impl State {
     }
 
     fn encode(&self) -> Bytes {
-        let Sums {
-            keys,
-            hidden,
-            kept,
-            pending,
-            bodies,
-            ready,
-            wanted,
-            unknown,
-            releasing,
-        } = self.sums;
         StateRow {
             sequence: self.sequence,
             log_hash: self.log_hash.to_vec(),
             digest: self.digest.to_bytes().to_vec(),
             clock: self.clock,
-            keys,
-            hidden,
-            kept,
-            pending,
-            bodies,
-            ready,
-            wanted,
-            unknown,
-            releasing,
+            sums: Some(self.sums),
             carried: self.carried.as_ref().and_then(|name| {
                 let state = self.names.get(name)?;
                 Some(state.row(name))
@@ -256,17 +246,7 @@ impl State {
             log_hash: row.log_hash.try_into().map_err(|_| damaged())?,
             digest: StateDigest::from_bytes(row.digest.try_into().map_err(|_| damaged())?),
             clock: row.clock,
-            sums: Sums {
-                keys: row.keys,
-                hidden: row.hidden,
-                kept: row.kept,
-                pending: row.pending,
-                bodies: row.bodies,
-                ready: row.ready,
-                wanted: row.wanted,
-                unknown: row.unknown,
-                releasing: row.releasing,
-            },
+            sums: row.sums.unwrap_or_default(),
             ..Self::default()
         };
         let mut rows = store.query(Query::new().prefix(layout.name_root())).await?;
@@ -417,26 +397,10 @@ struct StateRow {
     digest: Vec<u8>,
     #[prost(uint64, tag = "4")]
     clock: u64,
-    #[prost(uint64, tag = "5")]
-    keys: u64,
-    #[prost(uint64, tag = "6")]
-    hidden: u64,
-    #[prost(uint64, tag = "7")]
-    kept: u64,
-    #[prost(uint64, tag = "8")]
-    pending: u64,
-    #[prost(uint64, tag = "9")]
-    bodies: u64,
-    #[prost(uint64, tag = "10")]
-    ready: u64,
-    #[prost(uint64, tag = "11")]
-    wanted: u64,
-    #[prost(uint64, tag = "12")]
-    unknown: u64,
-    #[prost(message, optional, tag = "13")]
+    #[prost(message, optional, tag = "5")]
+    sums: Option<Sums>,
+    #[prost(message, optional, tag = "6")]
     carried: Option<NameRow>,
-    #[prost(uint64, tag = "14")]
-    releasing: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
