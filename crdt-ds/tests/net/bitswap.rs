@@ -10,7 +10,7 @@ use crdt_ds::net::bitswap::Limits;
 use crdt_ds::sync::FetchError;
 use futures::StreamExt;
 
-use super::raw::{Entry, Message, Payload, RawPeer, receive, send};
+use super::raw::{Entry, Message, RawPeer, receive, send};
 use super::rig::{Replica, block, pair, patiently};
 
 const BITSWAP: &[&str] = &["/ipfs/bitswap/1.2.0"];
@@ -309,21 +309,8 @@ async fn a_go_peer_that_sends_each_reply_on_a_stream_of_its_own_is_understood() 
             "the first on a stream is the whole list"
         );
         for block in &blocks {
-            let payload = vec![Payload {
-                prefix: vec![1, 0x71, 0x12, 32],
-                data: block.bytes().to_vec(),
-            }];
             let mut stream = go.open(a.node.id()).await;
-            assert!(
-                send(
-                    &mut stream,
-                    &Message {
-                        payload,
-                        ..Message::default()
-                    }
-                )
-                .await
-            );
+            assert!(send(&mut stream, &Message::blocks([block.bytes().to_vec()])).await);
         }
     };
     let (events, ()) = tokio::join!(fetch, serve);

@@ -8,9 +8,7 @@ use crdt_ds::sync::FetchError;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::raw::{
-    Entry, Message, Payload, RawPeer, Wantlist, is_closed_by_peer, receive, send, send_bytes,
-};
+use super::raw::{Entry, Message, RawPeer, Wantlist, is_closed_by_peer, receive, send, send_bytes};
 use super::rig::{Replica, block, patiently};
 
 const BITSWAP: &[&str] = &["/ipfs/bitswap/1.2.0"];
@@ -162,22 +160,8 @@ async fn answers_that_nobody_reads_hold_up_nobody_else() {
 async fn blocks_that_nobody_asked_for_are_counted_and_dropped() {
     let mut scene = Scene::set(Limits::default()).await;
     let mut stream = scene.stream().await;
-    let payload = (0..300)
-        .map(|n| Payload {
-            prefix: vec![1, 0x71, 0x12, 32],
-            data: block(n, 1000).bytes().to_vec(),
-        })
-        .collect();
-    assert!(
-        send(
-            &mut stream,
-            &Message {
-                payload,
-                ..Message::default()
-            }
-        )
-        .await
-    );
+    let unasked = (0..300).map(|n| block(n, 1000).bytes().to_vec());
+    assert!(send(&mut stream, &Message::blocks(unasked)).await);
     assert!(matches!(
         &*scene.accused().await,
         Misbehaviour::UnwantedBlocks(300)
@@ -202,21 +186,8 @@ async fn a_block_that_does_not_match_its_cid_is_not_taken_for_it() {
             assert_eq!(message.wanted(), [wanted.cid().to_bytes()]);
             let mut data = wanted.bytes().to_vec();
             data[0] ^= 1;
-            let payload = vec![Payload {
-                prefix: vec![1, 0x71, 0x12, 32],
-                data,
-            }];
             let mut stream = scene.hostile.open(scene.victim.node.id()).await;
-            assert!(
-                send(
-                    &mut stream,
-                    &Message {
-                        payload,
-                        ..Message::default()
-                    }
-                )
-                .await
-            );
+            assert!(send(&mut stream, &Message::blocks([data])).await);
         };
         let (event, ()) = patiently(async { tokio::join!(fetch.next(), lie) }).await;
         event.unwrap()
@@ -311,22 +282,8 @@ async fn a_message_that_never_ends_gives_its_room_back() {
         Misbehaviour::BadMessage(FrameError::TimedOut)
     ));
     let mut stream = scene.stream().await;
-    let payload = (0..100)
-        .map(|n| Payload {
-            prefix: vec![1, 0x71, 0x12, 32],
-            data: block(n, 1000).bytes().to_vec(),
-        })
-        .collect();
-    assert!(
-        send(
-            &mut stream,
-            &Message {
-                payload,
-                ..Message::default()
-            }
-        )
-        .await
-    );
+    let unasked = (0..100).map(|n| block(n, 1000).bytes().to_vec());
+    assert!(send(&mut stream, &Message::blocks(unasked)).await);
     assert!(matches!(
         &*scene.accused().await,
         Misbehaviour::UnwantedBlocks(100)

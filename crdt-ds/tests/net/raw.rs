@@ -83,6 +83,18 @@ impl Message {
         }
     }
 
+    /// The bytes of DAG-CBOR blocks.
+    pub fn blocks(data: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let payload = data.into_iter().map(|data| Payload {
+            prefix: vec![1, 0x71, 0x12, 32],
+            data,
+        });
+        Self {
+            payload: payload.collect(),
+            ..Self::default()
+        }
+    }
+
     /// The CIDs that it wants.
     pub fn wanted(&self) -> Vec<Vec<u8>> {
         let entries = self.wantlist.iter().flat_map(|list| &list.entries);
