@@ -110,14 +110,15 @@ pub enum Error {
         given: String,
     },
 
-    /// The layout on disk is of a newer program.
+    /// The layout on disk is of another version of the program.
     #[error(
-        "the store has layout version {version}, this program knows up to {known}: upgrade the program"
+        "the store has layout version {version}, this program knows {known} alone: open it with the \
+         program that wrote it"
     )]
     UnknownLayout {
         /// The store's version.
         version: u32,
-        /// The newest version that this program knows.
+        /// The version that this program knows.
         known: u32,
     },
 

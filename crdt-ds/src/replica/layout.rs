@@ -33,8 +33,8 @@ use sha2::{Digest, Sha256};
 
 use crate::block::{DagName, Format, VersionId};
 
-/// The version of this layout.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+/// The version of this layout. Version 1 was never released, so there is none to migrate from.
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// Stands for a key, or a DAG name, where its text would be too long or ambiguous in a row's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

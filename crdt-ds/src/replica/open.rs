@@ -175,21 +175,9 @@ impl Replica {
         now_us: u64,
         listened: bool,
     ) -> Result<Committed> {
-        // If it is cut midway, by a panic or the end of the runtime, that is how it stays.
-        if std::mem::replace(&mut self.unsure, true) {
+        if self.unsure {
             return Err(Error::OutcomeUnknown);
         }
-        let committed = self.commit_group(work, now_us, listened).await;
-        self.unsure = matches!(committed, Err(Error::OutcomeUnknown));
-        committed
-    }
-
-    async fn commit_group(
-        &mut self,
-        work: Vec<Work>,
-        now_us: u64,
-        listened: bool,
-    ) -> Result<Committed> {
         let mut group = self.group(now_us);
         let done = group.run(work, &self.wants_by_peer).await;
         // No number is used twice, whatever becomes of the group.
@@ -207,9 +195,7 @@ impl Replica {
         let mut group = self.group(now_us);
         group.revisit_unknown().await?;
         let end = group.finish(false).await?;
-        let committed = self.finish(end).await;
-        self.unsure = matches!(committed, Err(Error::OutcomeUnknown));
-        committed
+        self.finish(end).await
     }
 
     async fn finish(&mut self, end: (Batch, State, Committed)) -> Result<Committed> {
@@ -219,6 +205,7 @@ impl Replica {
         {
             if matches!(error, datastore_core::Error::OutcomeUnknown { .. }) {
                 tracing::error!(%error, "no more writes until the store is opened again");
+                self.unsure = true;
                 return Err(Error::OutcomeUnknown);
             }
             return Err(error.into());

@@ -303,26 +303,28 @@ impl Committer {
     }
 
     async fn commit_work(&mut self, work: Vec<Work>) -> Result<Vec<Outcome>> {
+        // A backend or a transport that panics does not take the task, or the caller, with it.
+        let outcomes = AssertUnwindSafe(self.commit_and_tell(work)).catch_unwind();
+        let outcomes = outcomes.await.unwrap_or_else(|_| {
+            self.replica.set_unsure();
+            Err(Error::OutcomeUnknown)
+        });
+        if let Err(error) = &outcomes {
+            Counters::count(&self.shared.counters.failed_commits);
+            tracing::warn!(%error, "a commit failed");
+        }
+        outcomes
+    }
+
+    async fn commit_and_tell(&mut self, work: Vec<Work>) -> Result<Vec<Outcome>> {
         let listened = self.is_listened();
         let before = self.replica.state().cursor();
-        let committed = self
-            .replica
-            .commit(work, self.shared.now_us(), listened)
-            .await;
-        let committed = match committed {
-            Ok(committed) if self.shared.options.durable && !committed.stored.is_empty() => {
-                self.make_durable().await.map(|()| committed)
-            }
-            committed => committed,
-        };
-        match committed {
-            Ok(committed) => Ok(self.tell(committed, before, listened)),
-            Err(error) => {
-                Counters::count(&self.shared.counters.failed_commits);
-                tracing::warn!(%error, "a commit failed");
-                Err(error)
-            }
+        let now_us = self.shared.now_us();
+        let committed = self.replica.commit(work, now_us, listened).await?;
+        if self.shared.options.durable && !committed.stored.is_empty() {
+            self.make_durable().await?;
         }
+        Ok(self.tell(committed, before, listened))
     }
 
     /// Whether somebody wants to know what changes.

@@ -320,7 +320,11 @@ impl CrdtDatastore {
             Some(committer) => {
                 Committer::commit_here(committer, request, queue, &self.inner.runtime);
             }
-            None => queue.send(request).await.map_err(|_| Error::Closed)?,
+            None => {
+                queue.send(request).await.map_err(|_| Error::Closed)?;
+                // Who is not polled further must not hold up the close.
+                drop(queue);
+            }
         }
         outcomes.await.map_err(|_| Error::OutcomeUnknown)?
     }

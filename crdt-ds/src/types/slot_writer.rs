@@ -252,6 +252,16 @@ impl SlotWriter {
     /// Writes what was handed out and may not be stored; then tells whether the slot covers `totals`.
     #[cfg(feature = "stats")]
     pub(crate) async fn covers(&self, slot: &Slot, totals: Totals) -> Result<bool> {
+        // A group whose callers went away holds the turn until somebody goes on with it.
+        let gathering = self
+            .inner
+            .state()
+            .gathering
+            .as_ref()
+            .map(|g| g.done.clone());
+        if let Some(done) = gathering {
+            done.await;
+        }
         let _turn = self.inner.turn.lock().await;
         let frozen = self
             .inner
@@ -508,11 +518,13 @@ impl Inner {
             match self.store.write(batch).await {
                 Ok(_) => {
                     let mut state = self.state();
+                    let State { known, dirty, .. } = &mut *state;
                     for (key, _) in puts {
-                        if let Some(known) = state.known.get_mut(&key) {
+                        if let Some(known) = known.get_mut(&key) {
                             known.dirty = false;
                         }
                     }
+                    dirty.retain(|key| known.get(key).is_some_and(|known| known.dirty));
                 }
                 Err(Error::DeltaTooLarge { .. }) if puts.len() > 1 => {
                     parts.push(puts.split_off(puts.len() / 2));
@@ -521,9 +533,6 @@ impl Inner {
                 Err(error) => failed.extend(puts.into_iter().map(|(key, _)| (key, error.clone()))),
             }
         }
-        let mut state = self.state();
-        let State { known, dirty, .. } = &mut *state;
-        dirty.retain(|key| known.get(key).is_some_and(|known| known.dirty));
         failed
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crdt_ds::datastore::{Datastore, DelayDatastore, Operation};
+use crdt_ds::types::PnCounter;
 use crdt_ds::{CrdtDatastore, Error};
 use datastore_backends::MemoryDatastore;
 use futures::FutureExt;
@@ -131,28 +132,55 @@ async fn a_hook_that_panics_stops_nobody() {
     }
 }
 
-/// Invariant 2: nobody knows what became of the commit.
+/// Invariant 2: nobody knows what became of the commit, and who waits is told so.
 #[tokio::test]
 async fn after_a_commit_that_panicked_no_more_is_written() {
-    for format in FORMATS {
+    // The commit is made by the task, or by a caller; it, or the sync after it, panics.
+    for (format, alone_for, durable) in FORMATS
+        .into_iter()
+        .flat_map(|format| [(format, 0, false), (format, 20, false), (format, 20, true)])
+    {
         let bad = Arc::new(AtomicBool::new(false));
         let panics = bad.clone();
         let below = DelayDatastore::new(MemoryDatastore::new(), move |operation| {
-            let commits = matches!(operation, Operation::Commit(_));
-            assert!(
-                !(commits && panics.load(Ordering::Relaxed)),
-                "a bad backend"
-            );
+            let is_last = match operation {
+                Operation::Sync(_) => durable,
+                operation => operation.is_write() && !durable,
+            };
+            let panics = is_last && panics.load(Ordering::Relaxed);
+            assert!(!panics, "a bad backend");
             Box::pin(ready(()))
         });
-        let store = over(format, below).open().await.unwrap();
-        put_times(&store, 20).await;
+        let store = over(format, below).durable(durable).open().await.unwrap();
+        put_times(&store, alone_for).await;
         bad.store(true, Ordering::Relaxed);
-        let write = AssertUnwindSafe(put(&store, "/k", "v")).catch_unwind();
-        assert!(write.await.is_err(), "{format}");
-        bad.store(false, Ordering::Relaxed);
-        let refused = store.put(&key("/k"), Bytes::from("v")).await;
-        assert!(matches!(refused, Err(Error::OutcomeUnknown)), "{format}");
+        let before = store.info().blocks;
+        for _ in 0..20 {
+            let refused = store.put(&key("/k"), Bytes::from("v")).await;
+            assert!(matches!(refused, Err(Error::OutcomeUnknown)), "{format}");
+            bad.store(false, Ordering::Relaxed);
+        }
+        assert_eq!(store.info().blocks, before, "{format}: nobody was told");
+        store.close().await.unwrap();
+    }
+}
+
+/// A write that was begun, and is polled no further, is committed, and holds up nobody.
+#[tokio::test(start_paused = true)]
+async fn a_close_waits_for_no_caller() {
+    for format in FORMATS {
+        let below = MemoryDatastore::new();
+        let store = over(format, below.clone()).open().await.unwrap();
+        let at = key("/k");
+        let mut begun = Box::pin(store.put(&at, Bytes::from("v")));
+        assert!(begun.as_mut().now_or_never().is_none(), "{format}");
+        let counter = PnCounter::open(store.clone(), key("/n"), "a").unwrap();
+        assert!(counter.add(1).now_or_never().is_none(), "{format}");
+        let closed = tokio::time::timeout(Duration::from_secs(3600), store.close()).await;
+        closed.expect("it waits for ever").unwrap();
+        begun.await.unwrap();
+        let store = over(format, below).open().await.unwrap();
+        assert_eq!(value(&store, "/k").await.as_deref(), Some("v"), "{format}");
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crdt_ds::CrdtDatastore;
 use crdt_ds::stats::{LikeRepo, RepoOptions, Stat, TweetRepo};
 use datastore_backends::MemoryDatastore;
-use datastore_core::{Datastore, Error, FailDatastore, Fault};
+use datastore_core::{Datastore, DelayDatastore, Error, FailDatastore, Fault, Operation};
+use futures::FutureExt;
+use futures::future::join_all;
 
 use crate::{alone, stats_of};
 
@@ -60,6 +63,33 @@ async fn while_the_counters_fail_counts_are_local_and_are_paid_afterwards_once()
     assert_eq!(likes.unlike("t", "v").await.unwrap(), 1);
     let nodes = stats.breakdown("t", &Stat::LIKES).await.unwrap();
     assert_eq!((nodes["a"].up, nodes["a"].down), (2, 1));
+}
+
+/// An add whose caller went away while it was under way holds up nobody.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_is_paid_though_the_caller_of_an_add_went_away() {
+    let (below, failing) = failing();
+    let slow = Arc::new(AtomicBool::new(false));
+    let delayed = slow.clone();
+    let below = DelayDatastore::new(below, move |operation| {
+        let commits = matches!(operation, Operation::Commit(_));
+        let delay = u64::from(commits && delayed.load(Ordering::Relaxed));
+        Box::pin(tokio::time::sleep(Duration::from_secs(delay)))
+    });
+    let store = CrdtDatastore::builder(below).open().await.unwrap();
+    let stats = stats_of(&store, "a").await;
+    let local = Arc::new(MemoryDatastore::new());
+    let likes = LikeRepo::open(local, Some(stats.clone()), RepoOptions::default());
+    let likes = likes.await.unwrap();
+    failing.store(true, Ordering::Relaxed);
+    likes.like("t", "u").await.unwrap();
+    failing.store(false, Ordering::Relaxed);
+    slow.store(true, Ordering::Relaxed);
+    assert!(stats.add("t", &Stat::VIEWS, 1).now_or_never().is_none());
+    let settled = tokio::time::timeout(Duration::from_secs(60), likes.settle()).await;
+    assert_eq!(settled.expect("it waits for ever").unwrap(), 0);
+    assert_eq!(stats.get("t", &Stat::LIKES).await.unwrap(), 1);
+    assert_eq!(stats.get("t", &Stat::VIEWS).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -175,5 +205,53 @@ async fn a_local_write_that_fails_at_any_step_is_an_error_and_the_next_try_count
         assert_eq!(likes.like("t", "u").await.unwrap(), 21, "{failing}");
         assert_eq!(likes.settle().await.unwrap(), 0);
         assert_eq!(likes.unlike("t", "u").await.unwrap(), 20, "{failing}");
+    }
+}
+
+/// A batch that is split and cut between its parts leaves nothing that a later failure could count.
+#[tokio::test(start_paused = true)]
+async fn an_add_that_failed_after_a_batch_that_was_cut_is_not_counted() {
+    let (commits, fails_at) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let below = FailDatastore::new(MemoryDatastore::new());
+    let (counted, at) = (commits.clone(), fails_at.clone());
+    below.fail_when(move |operation| {
+        let commits = matches!(operation, Operation::Commit(_))
+            .then(|| counted.fetch_add(1, Ordering::Relaxed) + 1)?;
+        (commits == at.load(Ordering::Relaxed)).then(|| Fault::before(full()))
+    });
+    let below = DelayDatastore::new(below, |operation| {
+        let delay = u64::from(matches!(operation, Operation::Commit(_)));
+        Box::pin(tokio::time::sleep(Duration::from_secs(delay)))
+    });
+    let store = CrdtDatastore::builder(below).max_delta_bytes(8 * 1024);
+    let store = store.open().await.unwrap();
+    let stats = stats_of(&store, "a").await;
+    // The first add goes out by itself, the others in two blocks. One of them is stored, the other
+    // under way.
+    let subjects: Vec<String> = (0..12)
+        .map(|n| format!("{n:02}{}", "x".repeat(700)))
+        .collect();
+    let adds = join_all(
+        subjects
+            .iter()
+            .map(|subject| stats.add(subject, &Stat::LIKES, 1)),
+    );
+    let before = commits.load(Ordering::Relaxed);
+    let cut = tokio::time::timeout(Duration::from_millis(2500), adds).await;
+    assert!(cut.is_err());
+    assert_eq!(commits.load(Ordering::Relaxed), before + 2);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+
+    for subject in subjects.iter().skip(1) {
+        let before = stats.get(subject, &Stat::LIKES).await.unwrap();
+        // Whichever of its commits fails, if it has several.
+        fails_at.store(commits.load(Ordering::Relaxed) + 2, Ordering::Relaxed);
+        let added = stats.add(subject, &Stat::LIKES, 100).await;
+        fails_at.store(0, Ordering::Relaxed);
+        let grew = if added.is_ok() { 100 } else { 0 };
+        let now = stats.get(subject, &Stat::LIKES).await.unwrap();
+        // Of the adds that were cut each is counted once, or not yet.
+        let counted = before + grew..=before.max(1) + grew;
+        assert!(counted.contains(&now), "{added:?}, from {before} to {now}");
     }
 }
