@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use datastore_core::{Batch, Datastore, Key};
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::Instant;
 
 use super::Totals;
@@ -143,7 +143,8 @@ struct Group(Mutex<Option<Vec<Change>>>);
 
 struct Gathering {
     group: Arc<Group>,
-    done: Shared<BoxFuture<'static, Outcomes>>,
+    /// Weak, so that a group whose callers all went away gives its turn back.
+    done: WeakShared<BoxFuture<'static, Outcomes>>,
 }
 
 /// The owner of a node's slots under a key. Clones are one owner.
@@ -228,9 +229,10 @@ impl SlotWriter {
         if let Some(gathering) = &state.gathering
             && let Some(changes) = &mut *gathering.group.changes()
             && changes.len() < MAX_GROUP
+            && let Some(done) = gathering.done.upgrade()
         {
             changes.push(change);
-            return Ok((changes.len() - 1, gathering.done.clone()));
+            return Ok((changes.len() - 1, done));
         }
         let group = Arc::new(Group(Mutex::new(Some(vec![change]))));
         // Whoever waits holds the writer; if nobody does, nobody asks.
@@ -242,26 +244,13 @@ impl SlotWriter {
             }
         };
         let done = done.boxed().shared();
-        state.gathering = Some(Gathering {
-            group,
-            done: done.clone(),
-        });
+        state.gathering = done.downgrade().map(|done| Gathering { group, done });
         Ok((0, done))
     }
 
     /// Writes what was handed out and may not be stored; then tells whether the slot covers `totals`.
     #[cfg(feature = "stats")]
     pub(crate) async fn covers(&self, slot: &Slot, totals: Totals) -> Result<bool> {
-        // A group whose callers went away holds the turn until somebody goes on with it.
-        let gathering = self
-            .inner
-            .state()
-            .gathering
-            .as_ref()
-            .map(|g| g.done.clone());
-        if let Some(done) = gathering {
-            done.await;
-        }
         let _turn = self.inner.turn.lock().await;
         let frozen = self
             .inner
@@ -284,8 +273,8 @@ impl SlotWriter {
             state.closed = true;
             state.gathering.take()
         };
-        if let Some(gathering) = gathering {
-            gathering.done.await;
+        if let Some(done) = gathering.and_then(|gathering| gathering.done.upgrade()) {
+            done.await;
         }
         let _turn = self.inner.turn.lock().await;
         let failed = self.inner.write_dirty().await;
