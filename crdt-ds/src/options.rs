@@ -9,7 +9,8 @@ use crate::block::Format;
 use crate::{Error, Result};
 
 /// Called after a commit, in commit order, with each key whose visible value was set, perhaps in the
-/// task of the caller that wrote. The next commit waits for it; one that panics is logged.
+/// task of the caller that wrote. The next commit waits for it, so it must not block, nor wait for a
+/// write; one that panics is logged.
 pub type PutHook = Arc<dyn Fn(&Key, &Bytes) + Send + Sync>;
 
 /// Called after a commit, in commit order, with each key that is no longer there, as a [`PutHook`].
