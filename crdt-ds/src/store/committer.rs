@@ -223,7 +223,7 @@ impl Committer {
     }
 
     /// Whether a caller that finds nothing queued may commit by itself.
-    pub(crate) fn is_lent(&self) -> bool {
+    pub(crate) fn can_be_lent(&self) -> bool {
         self.singles >= PROBE
             && !self.singles.is_multiple_of(PROBE)
             && !self.has_more()

@@ -335,7 +335,7 @@ impl CrdtDatastore {
             return None;
         }
         let committer = self.inner.committer.upgrade()?.try_lock_owned().ok()?;
-        committer.is_lent().then_some(committer)
+        committer.can_be_lent().then_some(committer)
     }
 
     pub(crate) async fn write_under(&self, name: &DagName, batch: Batch) -> Result<Receipt> {
