@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::Command;
 
 use crdt_ds::block::{self, Block, Format, WriterId};
-use crdt_ds::datastore::{CrashDatastore, CrashPoint, Datastore, Loss};
+use crdt_ds::datastore::{CrashDatastore, CrashPoint, Datastore, DatastoreExt, Loss, Query};
 use crdt_ds::sync::Hub;
-use crdt_ds::{CrdtDatastore, Imported};
+use crdt_ds::{CrdtDatastore, Error, Imported};
 use datastore_backends::{FjallDatastore, MemoryDatastore};
 
 use super::fixtures::{
-    FORMATS, Stranger, alone, assert_same, heads, history, joined, made, over, put, synced, until,
-    value,
+    FORMATS, Stranger, alone, assert_same, heads, history, joined, key, made, over, put, synced,
+    until, value,
 };
 
 /// A trunk, two branches of three, a merge above them, and a branch beside it.
@@ -369,5 +369,29 @@ async fn an_unknown_outcome_ends_all_writing_until_the_store_is_opened_again() {
             replayed.import(history(&store).await).await.unwrap();
             assert_same(&[&store, &replayed], format.name()).await;
         }
+    }
+}
+
+/// Rather than misread.
+#[tokio::test]
+async fn a_store_of_another_layout_version_is_refused_and_not_changed() {
+    for format in FORMATS {
+        let below = MemoryDatastore::new();
+        let store = over(format, below.clone()).open().await.unwrap();
+        put(&store, "/k", "v").await;
+        store.close().await.unwrap();
+        // The version is the first field of the row that says what the store is.
+        let row = key("/crdt/o");
+        let mut other = below.get(&row).await.unwrap().unwrap().to_vec();
+        assert_eq!(other[0], 8, "{format}");
+        other[1] += 1;
+        below.put(&row, other.into()).await.unwrap();
+        let before = below.query_all(Query::new()).await.unwrap();
+        let refused = over(format, below.clone()).open().await;
+        assert!(
+            matches!(refused, Err(Error::UnknownLayout { version, known }) if version == known + 1),
+            "{format}"
+        );
+        assert_eq!(below.query_all(Query::new()).await.unwrap(), before);
     }
 }
