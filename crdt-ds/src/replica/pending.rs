@@ -333,7 +333,8 @@ impl Group<'_> {
             }
         }
         let row = self.layout.releasing(link);
-        match (more, self.stage.has(&row).await?) {
+        let noted = self.state.sums.releasing > 0 && self.stage.has(&row).await?;
+        match (more, noted) {
             (true, false) => {
                 self.stage.put(row, Vec::new());
                 self.state.sums.releasing += 1;
