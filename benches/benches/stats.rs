@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crdt_ds::CrdtDatastore;
 use crdt_ds::stats::{Stat, StatsOptions, StatsStore};
 use crdt_ds::sync::{Hub, Peers};
-use crdt_ds_benches::Backend;
+use crdt_ds_benches::{Backend, median};
 use datastore_backends::MemoryDatastore;
 use datastore_core::{Batch, Datastore, DatastoreExt, Key, Query};
 
@@ -316,9 +316,4 @@ async fn storage(size: Size) {
 
 fn rate(count: u64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
-}
-
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or_default()
 }

@@ -58,6 +58,15 @@ fn value(length: usize) -> Bytes {
 /// Does the work so many times, on a task of the runtime; how long that took.
 type Work = dyn Fn(u64) -> BoxFuture<'static, Duration>;
 
+/// Work on a store.
+fn on<S, F>(store: S, run: impl Fn(S, u64) -> F) -> impl Fn(u64) -> BoxFuture<'static, Duration>
+where
+    S: Clone,
+    F: Future<Output = Duration> + Send + 'static,
+{
+    move |iterations| run(store.clone(), iterations).boxed()
+}
+
 /// Measures the backend alone and the replica, in turns, so that what slows the machine slows both.
 fn pair(criterion: &mut Criterion, runtime: &Runtime, name: &str, raw: &Work, ours: &Work) {
     let pair = Pair::new();
@@ -89,34 +98,24 @@ fn put(criterion: &mut Criterion) {
             let (raw, below) =
                 runtime.block_on(async { (backend.open().await, backend.open().await) });
             let ours = runtime.block_on(replica(below.store.clone()));
-            let store = raw.store.clone();
-            let raw = move |iterations| {
-                let store = store.clone();
-                async move {
-                    let value = value(length);
-                    let begun = Instant::now();
-                    for _ in 0..iterations {
-                        let number = next();
-                        let batch = five_records(number, &key(number), &value);
-                        store.commit(batch).await.unwrap();
-                    }
-                    begun.elapsed()
+            let raw = on(raw.store.clone(), move |store, iterations| async move {
+                let value = value(length);
+                let begun = Instant::now();
+                for _ in 0..iterations {
+                    let number = next();
+                    let batch = five_records(number, &key(number), &value);
+                    store.commit(batch).await.unwrap();
                 }
-                .boxed()
-            };
-            let store = ours.clone();
-            let put = move |iterations| {
-                let store = store.clone();
-                async move {
-                    let value = value(length);
-                    let begun = Instant::now();
-                    for _ in 0..iterations {
-                        store.put(&key(next()), value.clone()).await.unwrap();
-                    }
-                    begun.elapsed()
+                begun.elapsed()
+            });
+            let put = on(ours.clone(), move |store, iterations| async move {
+                let value = value(length);
+                let begun = Instant::now();
+                for _ in 0..iterations {
+                    store.put(&key(next()), value.clone()).await.unwrap();
                 }
-                .boxed()
-            };
+                begun.elapsed()
+            });
             pair(criterion, &runtime, &name, &raw, &put);
             runtime.block_on(ours.close()).unwrap();
         }
@@ -143,41 +142,33 @@ fn read(criterion: &mut Criterion) {
     for backend in Backend::ALL {
         let (raw, _below, ours) = runtime.block_on(filled(backend));
         let get = |store: Arc<dyn Datastore>| {
-            move |iterations| {
-                let store = store.clone();
-                async move {
-                    let begun = Instant::now();
-                    for _ in 0..iterations {
-                        let value = store.get(&key(next() % KEYS)).await.unwrap();
-                        assert!(value.is_some(), "every key is there");
-                    }
-                    begun.elapsed()
+            on(store, |store, iterations| async move {
+                let begun = Instant::now();
+                for _ in 0..iterations {
+                    let value = store.get(&key(next() % KEYS)).await.unwrap();
+                    assert!(value.is_some(), "every key is there");
                 }
-                .boxed()
-            }
+                begun.elapsed()
+            })
         };
         let name = format!("get/{}", backend.name());
         let (one, other) = (get(raw.store.clone()), get(Arc::new(ours.clone())));
         pair(criterion, &runtime, &name, &one, &other);
 
         let scan = |store: Arc<dyn Datastore>| {
-            move |iterations| {
-                let store = store.clone();
-                async move {
-                    let begun = Instant::now();
-                    for _ in 0..iterations {
-                        // Keys are spread evenly over eight digits; the scan begins in the first half.
-                        let first = next().wrapping_mul(2_654_435_761) % 50_000_000;
-                        let query = Query::new()
-                            .start_after(Key::new(format!("/users/{first:08}")))
-                            .limit(SCANNED as usize);
-                        let entries = store.query(query).await.unwrap().count().await;
-                        assert_eq!(entries as u64, SCANNED, "half of the keys are above");
-                    }
-                    begun.elapsed()
+            on(store, |store, iterations| async move {
+                let begun = Instant::now();
+                for _ in 0..iterations {
+                    // Keys are spread evenly over eight digits; the scan begins in the first half.
+                    let first = next().wrapping_mul(2_654_435_761) % 50_000_000;
+                    let query = Query::new()
+                        .start_after(Key::new(format!("/users/{first:08}")))
+                        .limit(SCANNED as usize);
+                    let entries = store.query(query).await.unwrap().count().await;
+                    assert_eq!(entries as u64, SCANNED, "half of the keys are above");
                 }
-                .boxed()
-            }
+                begun.elapsed()
+            })
         };
         let name = format!("scan/{}", backend.name());
         let (one, other) = (scan(raw.store.clone()), scan(Arc::new(ours.clone())));
@@ -192,38 +183,28 @@ fn delete(criterion: &mut Criterion) {
         let name = format!("delete/{}", backend.name());
         let (raw, below) = runtime.block_on(async { (backend.open().await, backend.open().await) });
         let ours = runtime.block_on(replica(below.store.clone()));
-        let store = raw.store.clone();
-        let raw = move |iterations| {
-            let store = store.clone();
-            async move {
-                let keys = put_keys(&*store, iterations).await;
-                let begun = Instant::now();
-                for key in &keys {
-                    // A delete is a block too: what it writes, but for the version's row.
-                    let mut batch: Batch = five_records(next(), key, &[])
-                        .into_iter()
-                        .filter(|op| !op.key().as_str().starts_with("/raw/k"))
-                        .collect();
-                    batch.delete(key.clone());
-                    store.commit(batch).await.unwrap();
-                }
-                begun.elapsed()
+        let raw = on(raw.store.clone(), move |store, iterations| async move {
+            let keys = put_keys(&*store, iterations).await;
+            let begun = Instant::now();
+            for key in &keys {
+                // A delete is a block too: what it writes, but for the version's row.
+                let mut batch: Batch = five_records(next(), key, &[])
+                    .into_iter()
+                    .filter(|op| !op.key().as_str().starts_with("/raw/k"))
+                    .collect();
+                batch.delete(key.clone());
+                store.commit(batch).await.unwrap();
             }
-            .boxed()
-        };
-        let store = ours.clone();
-        let delete = move |iterations| {
-            let store = store.clone();
-            async move {
-                let keys = put_keys(&store, iterations).await;
-                let begun = Instant::now();
-                for key in &keys {
-                    store.delete(key).await.unwrap();
-                }
-                begun.elapsed()
+            begun.elapsed()
+        });
+        let delete = on(ours.clone(), |store, iterations| async move {
+            let keys = put_keys(&store, iterations).await;
+            let begun = Instant::now();
+            for key in &keys {
+                store.delete(key).await.unwrap();
             }
-            .boxed()
-        };
+            begun.elapsed()
+        });
         pair(criterion, &runtime, &name, &raw, &delete);
         runtime.block_on(ours.close()).unwrap();
     }

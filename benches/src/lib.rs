@@ -7,9 +7,11 @@
 )]
 
 mod pair;
+mod quantile;
 mod raw;
 mod stores;
 
 pub use self::pair::Pair;
+pub use self::quantile::{median, quantile};
 pub use self::raw::{RAW_RECORDS, five_records};
 pub use self::stores::{Backend, Folder};

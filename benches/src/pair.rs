@@ -1,6 +1,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use crate::{median, quantile};
+
 /// Shorter samples say little.
 const SHORTEST: Duration = Duration::from_millis(10);
 
@@ -45,40 +47,17 @@ impl Pair {
         if samples.is_empty() {
             return;
         }
-        let rate = |took: Duration, sample: &Sample| sample.iterations as f64 / took.as_secs_f64();
-        let ours = Sorted::of(samples.iter().map(|sample| rate(sample.ours, sample)));
-        let raw = Sorted::of(samples.iter().map(|sample| rate(sample.raw, sample)));
-        let ratio = Sorted::of(
-            samples
-                .iter()
-                .map(|sample| sample.raw.as_secs_f64() / sample.ours.as_secs_f64()),
-        );
+        let each = |of: fn(&Sample) -> f64| samples.iter().map(of).collect::<Vec<f64>>();
+        let ours = each(|sample| sample.iterations as f64 / sample.ours.as_secs_f64());
+        let raw = each(|sample| sample.iterations as f64 / sample.raw.as_secs_f64());
+        let ratio = each(|sample| sample.raw.div_duration_f64(sample.ours));
         println!(
             "ratio {name}: ours {:.0}/s, raw {:.0}/s, ours/raw {:.2} ({:.2}–{:.2})",
-            ours.quantile(0.5),
-            raw.quantile(0.5),
-            ratio.quantile(0.5),
-            ratio.quantile(0.25),
-            ratio.quantile(0.75),
+            median(ours),
+            median(raw),
+            median(ratio.clone()),
+            quantile(ratio.clone(), 0.25),
+            quantile(ratio, 0.75),
         );
-    }
-}
-
-/// Not empty.
-struct Sorted(Vec<f64>);
-
-impl Sorted {
-    fn of(samples: impl Iterator<Item = f64>) -> Self {
-        let mut samples: Vec<f64> = samples.collect();
-        samples.sort_by(f64::total_cmp);
-        Self(samples)
-    }
-
-    fn quantile(&self, part: f64) -> f64 {
-        let place = (self.0.len() - 1) as f64 * part;
-        self.0
-            .get(place.round() as usize)
-            .copied()
-            .unwrap_or(f64::NAN)
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crdt_ds::CrdtDatastore;
 use crdt_ds::stats::{LikeRepo, RepoOptions, Stat, TweetRepo};
 use datastore_backends::MemoryDatastore;
-use datastore_core::{Datastore, DelayDatastore, Error, FailDatastore, Fault, Operation};
+use datastore_core::{Datastore, Error, FailDatastore, Fault, Operation};
 use futures::FutureExt;
 use futures::future::join_all;
 
-use crate::{alone, stats_of};
+use crate::{alone, slow, stats_of};
 
 fn full() -> Error {
     Error::StorageFull {
@@ -69,13 +69,8 @@ async fn while_the_counters_fail_counts_are_local_and_are_paid_afterwards_once()
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_is_paid_though_the_caller_of_an_add_went_away() {
     let (below, failing) = failing();
-    let slow = Arc::new(AtomicBool::new(false));
-    let delayed = slow.clone();
-    let below = DelayDatastore::new(below, move |operation| {
-        let commits = matches!(operation, Operation::Commit(_));
-        let delay = u64::from(commits && delayed.load(Ordering::Relaxed));
-        Box::pin(tokio::time::sleep(Duration::from_secs(delay)))
-    });
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let below = slow(below, is_slow.clone());
     let store = CrdtDatastore::builder(below).open().await.unwrap();
     let stats = stats_of(&store, "a").await;
     let local = Arc::new(MemoryDatastore::new());
@@ -84,7 +79,7 @@ async fn what_is_owed_is_paid_though_the_caller_of_an_add_went_away() {
     failing.store(true, Ordering::Relaxed);
     likes.like("t", "u").await.unwrap();
     failing.store(false, Ordering::Relaxed);
-    slow.store(true, Ordering::Relaxed);
+    is_slow.store(true, Ordering::Relaxed);
     assert!(stats.add("t", &Stat::VIEWS, 1).now_or_never().is_none());
     let settled = tokio::time::timeout(Duration::from_secs(60), likes.settle()).await;
     assert_eq!(settled.expect("it waits for ever").unwrap(), 0);
@@ -219,10 +214,7 @@ async fn an_add_that_failed_after_a_batch_that_was_cut_is_not_counted() {
             .then(|| counted.fetch_add(1, Ordering::Relaxed) + 1)?;
         (commits == at.load(Ordering::Relaxed)).then(|| Fault::before(full()))
     });
-    let below = DelayDatastore::new(below, |operation| {
-        let delay = u64::from(matches!(operation, Operation::Commit(_)));
-        Box::pin(tokio::time::sleep(Duration::from_secs(delay)))
-    });
+    let below = slow(below, Arc::new(AtomicBool::new(true)));
     let store = CrdtDatastore::builder(below).max_delta_bytes(8 * 1024);
     let store = store.open().await.unwrap();
     let stats = stats_of(&store, "a").await;

@@ -21,7 +21,7 @@ use crdt_ds::CrdtDatastore;
 use crdt_ds::stats::{StatsOptions, StatsStore};
 use datastore_backends::MemoryDatastore;
 
-pub(crate) use self::on_the_hub::{FORMATS, replica, seed, synced};
+pub(crate) use self::on_the_hub::{FORMATS, replica, seed, slow, synced};
 
 pub(crate) async fn alone() -> CrdtDatastore {
     CrdtDatastore::builder(MemoryDatastore::new())

@@ -8,4 +8,4 @@ mod or_set;
 mod pn_counter;
 mod slots;
 
-pub(crate) use self::on_the_hub::{FORMATS, replica, seed, synced};
+pub(crate) use self::on_the_hub::{FORMATS, replica, seed, slow, synced};

@@ -8,13 +8,11 @@ use crdt_ds::CrdtDatastore;
 use crdt_ds::sync::Hub;
 use crdt_ds::types::PnCounter;
 use datastore_backends::MemoryDatastore;
-use datastore_core::{
-    CrashDatastore, DelayDatastore, Error, FailDatastore, Fault, Key, Loss, Operation,
-};
+use datastore_core::{CrashDatastore, Error, FailDatastore, Fault, Key, Loss};
 use futures::FutureExt;
 use futures::future::join_all;
 
-use crate::{FORMATS, replica, synced};
+use crate::{FORMATS, replica, slow, synced};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn increments_from_many_tasks_are_none_lost_and_go_out_together() {
@@ -46,10 +44,7 @@ async fn increments_from_many_tasks_are_none_lost_and_go_out_together() {
 /// Nor do callers of slow commits fall into two halves that wait for each other.
 #[tokio::test(start_paused = true)]
 async fn increments_that_follow_a_commit_all_go_out_with_the_next() {
-    let below = DelayDatastore::new(MemoryDatastore::new(), |operation| {
-        let delay = u64::from(matches!(operation, Operation::Commit(_)));
-        Box::pin(tokio::time::sleep(Duration::from_millis(delay)))
-    });
+    let below = slow(MemoryDatastore::new(), Arc::new(AtomicBool::new(true)));
     let store = CrdtDatastore::builder(below).open().await.unwrap();
     let counter = PnCounter::open(store.clone(), Key::new("/n"), "a").unwrap();
     let tasks = (0..64).map(|_| async {
